@@ -1,0 +1,63 @@
+"""The one place that touches what FastAPI does not publish; `tests/test_fastapi.py` holds it to the releases it is for.
+
+FastAPI 0.163 to 0.165: the scope's `"fastapi"` entry holds the route as it was included, prefix and
+all, while `scope["route"].path` lacks the prefix; and a route's `dependant` is the tree of its dependencies.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
+from starlette.types import Scope
+
+__all__ = ["Dependency", "Route", "route_template", "routes_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """One dependency of a route: its callable and the scope that was asked for, if any."""
+
+    call: Callable[..., Any]
+    scope: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An API route as it answers: full path template, methods (upper case), endpoint first among its dependencies."""
+
+    path: str
+    methods: frozenset[str]
+    dependencies: tuple[Dependency, ...]
+
+
+def routes_of(app: FastAPI) -> Iterator[Route]:
+    """Yield every HTTP and WebSocket route of the app, through included routers; mounted apps are left out."""
+    for context in iter_route_contexts(app.routes):
+        dependant = getattr(context, "dependant", None)
+        if isinstance(dependant, Dependant):
+            path = getattr(context, "path_format", None) or context.path
+            yield Route(path or "", frozenset(context.methods or ()), tuple(_walk(dependant)))
+
+
+def _walk(dependant: Dependant) -> Iterator[Dependency]:
+    yield Dependency(cast(Callable[..., Any], dependant.call), dependant.scope)
+    for child in dependant.dependencies:
+        yield from _walk(child)
+
+
+def route_template(scope: Scope) -> str:
+    """Return the full path template of the matched route (`/v1/items/{id}`), include and mount prefixes included.
+
+    The raw path where no route matched.
+    """
+    context = scope.get("fastapi", {}).get("effective_route_context")
+    route = context if context is not None else scope.get("route")
+    template = getattr(route, "path", None)
+    if template is None:
+        return str(scope["path"])
+    root: str = scope.get("root_path", "")
+    app_root: str = scope.get("app_root_path", root)  # a Mount alone sets it
+    return root.removeprefix(app_root) + str(template)

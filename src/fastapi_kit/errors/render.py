@@ -1,0 +1,103 @@
+"""Writing problem details (RFC 9457) as responses."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+
+from fastapi_kit.errors.problem import Problem, phrase_of
+from fastapi_kit.errors.request_id import accept_request_id
+
+__all__ = ["MEDIA_TYPE", "Renderer", "TitleOf"]
+
+MEDIA_TYPE = "application/problem+json"
+
+TitleOf = Callable[[str, str, HTTPConnection], str]
+"""`(code, title, connection) -> title`, for titles in the caller's language."""
+
+
+class Renderer:
+    """Turn exceptions into problem responses, in the one shape of the app they were installed on."""
+
+    def __init__(self, type_base: str | None = None, title_of: TitleOf | None = None) -> None:
+        self._type_base = type_base
+        self._title_of = title_of
+
+    def render(
+        self,
+        connection: HTTPConnection,
+        status: int,
+        code: str | None = None,
+        *,
+        title: str | None = None,
+        detail: str = "",
+        extensions: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Return the response for one problem; `code` and `title` default to those of the status."""
+        phrase = phrase_of(status)
+        code = code or phrase.lower().replace(" ", "_").replace("-", "_").replace("'", "")
+        title = title or phrase
+        if self._title_of is not None:
+            title = self._title_of(code, title, connection)
+        if self._type_base is None:
+            # about:blank promises the title of the status (RFC 9457, 4.2.1): the problem's own goes below it.
+            detail = detail or (title if title != phrase else "")
+            members: dict[str, Any] = {"type": "about:blank", "title": phrase}
+        else:
+            members = {"type": self._type_base + code, "title": title}
+        members["status"] = status
+        if detail and detail != members["title"]:
+            members["detail"] = detail
+        members["code"] = code
+        members["request_id"] = accept_request_id(connection.scope)
+        return Response(_json(members | dict(extensions or {})), status, headers, MEDIA_TYPE)
+
+    def render_exception(self, connection: HTTPConnection, exc: HTTPException) -> Response:
+        """Return the response for a problem or for any other `HTTPException`, with its headers.
+
+        Statuses without a body have none; those below 400 are answered as FastAPI does, text and all. The
+        detail of a bare 500 is left out: it is where applications put the text of exceptions.
+        """
+        status = exc.status_code
+        if isinstance(exc, Problem):
+            return self.render(
+                connection,
+                status,
+                exc.code,
+                title=exc.title,
+                detail=exc.detail,
+                extensions=exc.extensions,
+                headers=exc.headers,
+            )
+        if status < 400:
+            has_body = status >= 200 and status not in (204, 205, 304)
+            return Response(str(exc.detail) if has_body else None, status, exc.headers, "text/plain")
+        detail: Any = exc.detail if status != HTTPStatus.INTERNAL_SERVER_ERROR else ""
+        if isinstance(detail, str):
+            return self.render(connection, status, detail=detail, headers=exc.headers)
+        extensions = {} if detail is None else {"context": detail}
+        return self.render(connection, status, extensions=extensions, headers=exc.headers)
+
+
+def _json(members: Mapping[str, Any]) -> bytes:
+    try:
+        return to_json(members, inf_nan_mode="null", serialize_unknown=True)
+    except (PydanticSerializationError, UnicodeEncodeError, ValueError):
+        # A lone surrogate, echoed by somebody's detail or sent as a member's name, has no UTF-8.
+        return to_json(_encodable(members), inf_nan_mode="null", serialize_unknown=True)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    members: Any = value
+    if isinstance(value, Mapping):
+        return {_encodable(name): _encodable(item) for name, item in members.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_encodable(item) for item in members]
+    return value

@@ -1,0 +1,38 @@
+"""The problems that most services share; write your own for what is particular to yours."""
+
+from fastapi_kit.errors.problem import Problem
+
+__all__ = [
+    "BadRequestError",
+    "ConflictError",
+    "NotFoundError",
+    "UnavailableError",
+]
+
+
+class BadRequestError(Problem):
+    """Answer 400: the request cannot be understood."""
+
+    code = "bad_request"
+    status = 400
+
+
+class NotFoundError(Problem):
+    """Answer 404: there is no such thing, or the caller may not know of it."""
+
+    code = "not_found"
+    status = 404
+
+
+class ConflictError(Problem):
+    """Answer 409: the state of the thing does not allow it."""
+
+    code = "conflict"
+    status = 409
+
+
+class UnavailableError(Problem):
+    """Answer 503: it may work later; pass `headers={"Retry-After": seconds}` where that is known."""
+
+    code = "service_unavailable"
+    status = 503
