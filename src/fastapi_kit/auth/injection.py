@@ -1,0 +1,43 @@
+"""Calling a function of the application whose first argument is ours and whose others are FastAPI's."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, TypeVar, cast
+
+from fastapi.concurrency import run_in_threadpool
+
+from fastapi_kit.errors import ConfigurationError
+
+__all__ = ["Injected"]
+
+_ResultT = TypeVar("_ResultT")
+
+
+class Injected(Generic[_ResultT]):
+    """A function `(given, *dependencies) -> result`, sync or async, that FastAPI feeds all but the first argument.
+
+    `parameters` are the ones that FastAPI has to resolve: put them into the signature of a dependency, and hand what
+    it gets to `call`. A sync function runs in the thread pool, as a sync dependency would.
+
+    Raises `ConfigurationError` when the function takes no argument, or its annotations cannot be resolved.
+    """
+
+    def __init__(self, function: Callable[..., Awaitable[_ResultT] | _ResultT], role: str, given: str) -> None:
+        try:
+            first, *self.parameters = inspect.signature(function, eval_str=True).parameters.values()
+        except NameError as exc:
+            raise ConfigurationError(f"{role}: an annotation cannot be resolved at run time: {exc}") from exc
+        except ValueError:
+            raise ConfigurationError(f"{role} must take the {given} as its first argument") from None
+        if first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+            raise ConfigurationError(f"{role} must take the {given} as its first argument")
+        self._function = function
+        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004
+        )
+
+    async def call(self, given: object, resolved: Mapping[str, Any]) -> _ResultT:
+        """Return the function's result."""
+        if self._is_async:
+            return await cast(Awaitable[_ResultT], self._function(given, **resolved))
+        return cast(_ResultT, await run_in_threadpool(self._function, given, **resolved))

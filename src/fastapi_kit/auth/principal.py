@@ -1,0 +1,97 @@
+"""Who is calling: one callable that all guards of an app depend on."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from starlette.requests import HTTPConnection
+
+from fastapi_kit.auth.bearer import bearer_token
+from fastapi_kit.auth.errors import MalformedCredentialsError, MissingCredentialsError, TokenError
+from fastapi_kit.auth.injection import Injected
+from fastapi_kit.auth.tokens import AccessClaims, TokenService
+from fastapi_kit.errors import Problem
+
+__all__ = ["Authenticator", "OptionalAuthenticator", "Principal"]
+
+UserT = TypeVar("UserT")
+_CONNECTION = "fastapi_kit_connection"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal(Generic[UserT]):
+    """The authenticated caller of a request: the user, and what the credentials and the user's roles allow."""
+
+    user: UserT
+    subject: str
+    """The id under which the credentials were issued."""
+    scopes: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    """The user's roles, with those that they include."""
+    claims: AccessClaims | None = field(default=None, repr=False)
+    """What the token said; `None` in tests, and for credentials that are no token."""
+
+
+class Authenticator(Generic[UserT]):
+    """The dependency that reads the token, verifies it and loads the user, once a request.
+
+    Its signature is that of `load_user` without the claims, so FastAPI resolves what `load_user` needs before this
+    runs: before the token was checked.
+    """
+
+    __problems__: tuple[type[Problem], ...] = (
+        MissingCredentialsError,
+        MalformedCredentialsError,
+        TokenError,
+    )
+
+    def __init__(
+        self,
+        tokens: TokenService,
+        load_user: Injected[UserT | None],
+        *,
+        is_active: Callable[[UserT], bool] | None,
+        roles: Callable[[UserT], Iterable[str]],
+    ) -> None:
+        self._tokens = tokens
+        self._load_user = load_user
+        self._is_active = is_active
+        self._roles = roles
+        connection = inspect.Parameter(_CONNECTION, inspect.Parameter.KEYWORD_ONLY, annotation=HTTPConnection)
+        rest = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in load_user.parameters]
+        self.__signature__ = inspect.Signature([connection, *rest])
+
+    async def __call__(self, **resolved: Any) -> Principal[UserT]:
+        """Return the caller."""
+        principal = await self.find(**resolved)
+        if principal is None:
+            raise MissingCredentialsError
+        return principal
+
+    async def find(self, **resolved: Any) -> Principal[UserT] | None:
+        """Return the caller, `None` where the request carries no credentials; wrong ones are an error all the same."""
+        token = bearer_token(resolved.pop(_CONNECTION))
+        if token is None:
+            return None
+        claims = self._tokens.verify(token)
+        user = await self._load_user.call(claims, resolved)
+        if user is None:
+            raise TokenError("unknown_user")
+        if self._is_active is not None and not self._is_active(user):
+            raise TokenError("inactive_user")
+        return Principal(user, claims.subject, claims.scopes, frozenset(self._roles(user)), claims)
+
+
+class OptionalAuthenticator(Generic[UserT]):
+    """The same for routes that anonymous callers may use."""
+
+    __problems__ = (MalformedCredentialsError, TokenError)
+
+    def __init__(self, required: Authenticator[UserT]) -> None:
+        self._required = required
+        self.__signature__ = required.__signature__
+
+    async def __call__(self, **resolved: Any) -> Principal[UserT] | None:
+        """Return the caller, `None` for an anonymous one."""
+        return await self._required.find(**resolved)
