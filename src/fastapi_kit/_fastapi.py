@@ -22,6 +22,8 @@ class Dependency:
 
     call: Callable[..., Any]
     scope: str | None
+    is_scoped: bool
+    """Whether OAuth2 scopes are asked of it, by itself or by what depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ def routes_of(app: FastAPI) -> Iterator[Route]:
 
 
 def _walk(dependant: Dependant) -> Iterator[Dependency]:
-    yield Dependency(cast(Callable[..., Any], dependant.call), dependant.scope)
+    is_scoped = bool(dependant.own_oauth_scopes or dependant.parent_oauth_scopes)
+    yield Dependency(cast(Callable[..., Any], dependant.call), dependant.scope, is_scoped)
     for child in dependant.dependencies:
         yield from _walk(child)
 

@@ -39,7 +39,7 @@ def make_client(passwords: PasswordHasher | None = None, **saved: Any) -> TestCl
 
     app = FastAPI()
     errors.install(app)
-    app.include_router(login_router(tokens, passwords or PasswordHasher(CHEAP), find_login), prefix="/auth")
+    app.include_router(login_router(tokens, passwords or PasswordHasher(CHEAP), find_login))
     return TestClient(app)
 
 

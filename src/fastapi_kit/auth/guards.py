@@ -101,7 +101,7 @@ class Auth(Generic[UserT]):
             """Return the user who is calling, `None` for an anonymous caller; wrong credentials are a 401."""
             return None if principal is None else principal.user
 
-        self.current_user: Guard[UserT] = raises(InsufficientScopeError)(current_user)
+        self.current_user: Guard[UserT] = raises(InsufficientScopeError, when_scoped=True)(current_user)
         self.optional_user: Guard[UserT | None] = optional_user
 
     def require_any_role(self, *roles: str) -> Guard[UserT]:

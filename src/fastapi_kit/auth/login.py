@@ -52,9 +52,9 @@ def login_router(
     passwords: PasswordHasher,
     find_login: Callable[Concatenate[str, ...], Awaitable[Login | None] | Login | None],
     *,
-    path: str = "/token",
+    prefix: str = "/auth",
 ) -> APIRouter:
-    """Return a router with `POST /token`, the form log-in.
+    """Return a router with `POST /auth/token`, the form log-in; `prefix` moves it.
 
     `find_login(username, ...)` looks an account up, `None` if there is none; it takes dependencies after the user name,
     as `load_user` does. A session that it takes as a dependency stays open while the password is hashed, some 100 ms;
@@ -66,7 +66,7 @@ def login_router(
 
     Security: it limits no attempts. Put a limit on it: `include_router(..., dependencies=[Depends(limiter("10/minute"))])`.
     """
-    router = APIRouter(tags=["auth"])
+    router = APIRouter(prefix=prefix, tags=["auth"])
     injected: Injected[Login | None] = Injected(find_login, role="find_login", given="user name")
 
     async def resolve(**resolved: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def login_router(
     rest = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in injected.parameters]
     resolve.__signature__ = inspect.Signature(rest)  # type: ignore[attr-defined]
 
-    @router.post(path, summary="Log in")
+    @router.post("/token", summary="Log in")
     @raises(InvalidCredentialsError, PasswordsBusyError)
     async def log_in(
         username: Annotated[str, Form(max_length=320)],

@@ -87,7 +87,11 @@ def _rewrite(schema: dict[str, Any], routes: Iterable[Route]) -> None:
             schemas["ValidationProblem"] = _VALIDATION_PROBLEM
         responses.setdefault("default", _response("Any other problem", _REF + "Problem"))
     for route in routes:
-        kinds = {kind: None for dependency in route.dependencies for kind in problems_of(dependency.call)}
+        kinds = {
+            kind: None
+            for dependency in route.dependencies
+            for kind in problems_of(dependency.call, scoped=dependency.is_scoped)
+        }
         for method in route.methods:
             operation = paths.get(route.path, {}).get(method.lower())
             if operation is not None:  # else it is not in the schema

@@ -7,14 +7,18 @@ from fastapi_kit.errors.problem import Problem
 
 __all__ = ["problems_of", "raises"]
 
+_ALWAYS = "__problems__"
+_WHEN_SCOPED = "__problems_when_scoped__"
+
 _CallableT = TypeVar("_CallableT", bound=Callable[..., Any])
 
 
-def raises(*kinds: type[Problem]) -> Callable[[_CallableT], _CallableT]:
+def raises(*kinds: type[Problem], when_scoped: bool = False) -> Callable[[_CallableT], _CallableT]:
     """Declare that an endpoint or a dependency can raise these problems.
 
     `errors.install` puts them into the OpenAPI of every route that uses the callable, directly
-    or through a router. It documents; it checks nothing at run time.
+    or through a router. With `when_scoped`, only of those that ask it for OAuth2 scopes: `Security(..., scopes=[...])`.
+    It documents; it checks nothing at run time.
 
     >>> from fastapi_kit.errors import NotFoundError
     >>> @raises(NotFoundError)
@@ -23,12 +27,14 @@ def raises(*kinds: type[Problem]) -> Callable[[_CallableT], _CallableT]:
     """
 
     def mark(function: _CallableT) -> _CallableT:
-        function.__problems__ = (*problems_of(function), *kinds)  # type: ignore[attr-defined]
+        name = _WHEN_SCOPED if when_scoped else _ALWAYS
+        setattr(function, name, (*getattr(function, name, ()), *kinds))
         return function
 
     return mark
 
 
-def problems_of(function: Callable[..., Any] | None) -> tuple[type[Problem], ...]:
-    """Return the problems that `raises` declared on a callable; empty if none."""
-    return getattr(function, "__problems__", ())
+def problems_of(function: Callable[..., Any], *, scoped: bool = False) -> tuple[type[Problem], ...]:
+    """Return the problems that `raises` declared on a callable, `scoped` if scopes are asked of it; empty if none."""
+    always: tuple[type[Problem], ...] = getattr(function, _ALWAYS, ())
+    return (*always, *getattr(function, _WHEN_SCOPED, ())) if scoped else always
