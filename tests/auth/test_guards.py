@@ -205,7 +205,7 @@ def test_every_bad_token_is_the_same_401(client: TestClient) -> None:
     changed = good[:-5] + ("A" if good[-5] != "A" else "B") + good[-4:]
     bodies = set()
     for token in [nested_json, unsigned, changed, "x", "\xff", tokens.issue("9").token, tokens.issue("4").token]:
-        response = client.get("/me", headers={"Authorization": f"Bearer {token}".encode("latin-1")})
+        response = client.get("/me", headers=[(b"authorization", f"Bearer {token}".encode("latin-1"))])
         check(response, 401, "invalid_token", INVALID)
         bodies.add(json.dumps({k: v for k, v in response.json().items() if k != "request_id"}))
     assert len(bodies) == 1
@@ -296,7 +296,9 @@ def test_a_websocket_has_the_same_current_user(client: TestClient) -> None:
 
 def test_openapi_names_401_and_403_on_exactly_the_routes_that_answer_them() -> None:
     paths = app.openapi()["paths"]
-    statuses = {path: set(next(iter(item.values()))["responses"]) - {"200", "422", "default"} for path, item in paths.items()}
+    statuses = {
+        path: set(next(iter(item.values()))["responses"]) - {"200", "422", "default"} for path, item in paths.items()
+    }
     assert statuses["/open"] == set()
     assert statuses["/me"] == statuses["/maybe"] == {"400", "401"}
     for path in ("/v1/admin", "/editor", "/both", "/all-scopes", "/any-scope", "/security", "/own/{thing_id}"):
@@ -358,8 +360,8 @@ def test_a_load_user_that_cannot_work_is_told_at_start_up() -> None:
 
     for loader in (nothing, keyword_only):
         with pytest.raises(ConfigurationError, match="load_user must take the claims of the token as its first"):
-            Auth(tokens, loader)  # type: ignore[call-overload]
-    with pytest.raises(ConfigurationError, match="load_user: an annotation cannot be resolved .*NoSuchName"):
+            Auth(tokens, loader)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"load_user: an annotation cannot be resolved .*NoSuchName"):
         Auth(tokens, unresolvable)
 
 

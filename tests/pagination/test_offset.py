@@ -66,9 +66,7 @@ async def test_pages_over_http(engine: AsyncEngine, url: str, ids: list[int], re
 @pytest.mark.anyio
 async def test_kind_of_page_and_items_follow_the_arguments(session: AsyncSession) -> None:
     page = await paginate(session, select(Item), SkipLimitParams(0, 1), ItemRead)
-    numbered = await paginate(
-        session, select(Item.id, Item.name), PageNumberParams(1, 1), ItemRead, total=False
-    )
+    numbered = await paginate(session, select(Item.id, Item.name), PageNumberParams(1, 1), ItemRead, total=False)
 
     assert_type(page, Page[ItemRead])
     assert_type(numbered, NumberedPage[ItemRead])
@@ -127,9 +125,7 @@ def test_sync_endpoint(sync_session: Session) -> None:
     app = FastAPI()
 
     @app.get("/owners")
-    def list_owners(
-        session: Annotated[Session, Depends(lambda: sync_session)], params: SkipLimit
-    ) -> Page[ItemRead]:
+    def list_owners(session: Annotated[Session, Depends(lambda: sync_session)], params: SkipLimit) -> Page[ItemRead]:
         return paginate_sync(session, select(Owner), params, ItemRead)
 
     assert TestClient(app).get("/owners?limit=1").json() == {

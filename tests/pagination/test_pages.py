@@ -29,9 +29,7 @@ def test_page_that_cannot_be_is_refused(wrong: dict[str, int]) -> None:
 @pytest.mark.parametrize("wrong", [{"total": -1}, {"page": 0}, {"size": 0}, {"pages": -1}])
 def test_numbered_page_that_cannot_be_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
-        NumberedPage[ItemRead].model_validate(
-            {"items": [], "total": 0, "page": 1, "size": 1, "pages": 0} | wrong
-        )
+        NumberedPage[ItemRead].model_validate({"items": [], "total": 0, "page": 1, "size": 1, "pages": 0} | wrong)
 
 
 def test_schemas_in_the_openapi() -> None:

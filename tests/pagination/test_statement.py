@@ -254,9 +254,7 @@ async def test_collection_loaded_by_a_join_is_refused(
         await paginate(session, statement, params, ItemRead)
 
 
-@pytest.mark.parametrize(
-    "statement", [select(Item).limit(3), select(Item).offset(3), select(Item).fetch(3)], ids=str
-)
+@pytest.mark.parametrize("statement", [select(Item).limit(3), select(Item).offset(3), select(Item).fetch(3)], ids=str)
 async def test_limit_of_its_own_is_refused(session: AsyncSession, statement: Any) -> None:
     with pytest.raises(ValueError, match=r"LIMIT.*remove it, or select from statement\.subquery\(\)"):
         await paginate(session, statement, FIRST_FIVE, ItemRead)

@@ -52,9 +52,7 @@ async def test_a_long_sequence_of_hits_has_the_verdicts_of_the_engine(
     ("strategy", "later"),
     [("fixed-window", 10.0), ("moving-window", 10.0), ("sliding-window-counter", 20.0)],
 )
-async def test_all_is_back_after_the_windows_have_passed(
-    strategy: Strategy, later: float, clock: Clock
-) -> None:
+async def test_all_is_back_after_the_windows_have_passed(strategy: Strategy, later: float, clock: Clock) -> None:
     counters = MemoryCounters(strategy)
     clock.advance(3.3)
     assert (await take(counters, "4/10 second", cost=4)).windows[0].remaining == 0

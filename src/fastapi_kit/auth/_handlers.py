@@ -104,7 +104,7 @@ class BcryptHandler(_Handler):
 
     @classmethod
     def verify(cls, secret: str | bytes, hash: str | bytes, **_: Any) -> bool:
-        """Tell whether the password is right; never for one of over 72 bytes, of which bcrypt reads only the first 72."""
+        """Tell whether the password is right; never for one of over 72 bytes, since bcrypt reads no more."""
         raw = _bytes(secret)
         return len(raw) <= _BCRYPT_MAX_BYTES and bcrypt.checkpw(raw, _bytes(hash))
 

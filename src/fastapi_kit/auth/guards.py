@@ -80,9 +80,11 @@ class Auth(Generic[UserT]):
         self._included = _closure(role_hierarchy or {})
         self._scheme = _Scheme(token_url, dict(scopes or {}))
         injected: Injected[UserT | None] = Injected(load_user, role="load_user", given="claims of the token")
-        self.principal = Authenticator(tokens, injected, is_active=is_active, roles=self._all_roles)
+        self.principal: Authenticator[UserT] = Authenticator(
+            tokens, injected, is_active=is_active, roles=self._all_roles
+        )
         """The dependency that gives the `Principal`; override this one in tests."""
-        self.optional_principal = OptionalAuthenticator(self.principal)
+        self.optional_principal: OptionalAuthenticator[UserT] = OptionalAuthenticator(self.principal)
         """The dependency that gives the `Principal`, or `None` without credentials; wrong ones are a 401."""
 
         async def current_user(
@@ -201,8 +203,10 @@ def _closure(hierarchy: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]
 
 
 class _Scheme(SecurityBase):
-    """How to authenticate, for OpenAPI alone: reading the token is `Authenticator`'s, whose result does not depend on
-    the scopes that a route asks for, so that FastAPI calls it once a request."""
+    """How to authenticate, for OpenAPI alone.
+
+    Reading the token is `Authenticator`'s, which FastAPI calls once a request, whatever scopes are asked for.
+    """
 
     def __init__(self, token_url: str | None, scopes: dict[str, str]) -> None:
         if token_url is None:

@@ -23,6 +23,7 @@ class Injected(Generic[_ResultT]):
     """
 
     def __init__(self, function: Callable[..., Awaitable[_ResultT] | _ResultT], role: str, given: str) -> None:
+        self.parameters: list[inspect.Parameter]
         try:
             first, *self.parameters = inspect.signature(function, eval_str=True).parameters.values()
         except NameError as exc:

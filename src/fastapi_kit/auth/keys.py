@@ -145,7 +145,9 @@ class KeySet:
     def __init__(self, active: Key, *older: Key) -> None:
         kids = [key.kid for key in (active, *older)]
         if older and (None in kids or len(set(kids)) < len(kids)):
-            raise ConfigurationError("several keys need a kid each, and no two the same: Key.hmac(secret, kid='2026-11')")
+            raise ConfigurationError(
+                "several keys need a kid each, and no two the same: Key.hmac(secret, kid='2026-11')"
+            )
         self.active = active
         self._keys = (active, *older)
 

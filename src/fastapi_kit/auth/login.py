@@ -64,7 +64,8 @@ def login_router(
     unknown user, a wrong password and an inactive account; `PasswordsBusyError` (503). The token has the scopes that
     the client asks for, as far as the account has them; all of them when it asks for none.
 
-    Security: it limits no attempts. Put a limit on it: `include_router(..., dependencies=[Depends(limiter("10/minute"))])`.
+    Security: it limits no attempts. Put a limit on it:
+    `app.include_router(login_router(...), dependencies=[Depends(limiter("10/minute"))])`.
     """
     router = APIRouter(prefix=prefix, tags=["auth"])
     injected: Injected[Login | None] = Injected(find_login, role="find_login", given="user name")

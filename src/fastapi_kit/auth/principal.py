@@ -60,7 +60,7 @@ class Authenticator(Generic[UserT]):
         self._roles = roles
         connection = inspect.Parameter(_CONNECTION, inspect.Parameter.KEYWORD_ONLY, annotation=HTTPConnection)
         rest = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in load_user.parameters]
-        self.__signature__ = inspect.Signature([connection, *rest])
+        self.__signature__: inspect.Signature = inspect.Signature([connection, *rest])
 
     async def __call__(self, **resolved: Any) -> Principal[UserT]:
         """Return the caller."""
@@ -86,11 +86,11 @@ class Authenticator(Generic[UserT]):
 class OptionalAuthenticator(Generic[UserT]):
     """The same for routes that anonymous callers may use."""
 
-    __problems__ = (MalformedCredentialsError, TokenError)
+    __problems__: tuple[type[Problem], ...] = (MalformedCredentialsError, TokenError)
 
     def __init__(self, required: Authenticator[UserT]) -> None:
         self._required = required
-        self.__signature__ = required.__signature__
+        self.__signature__: inspect.Signature = required.__signature__
 
     async def __call__(self, **resolved: Any) -> Principal[UserT] | None:
         """Return the caller, `None` for an anonymous one."""

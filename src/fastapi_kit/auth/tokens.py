@@ -59,10 +59,12 @@ class TokenService:
     """Issue and verify the access tokens of one issuer for one audience.
 
     `issuer` and `audience` name this service and the API (RFC 8725, 3.8 and 3.9); a token of another issuer or for
-    another audience is refused. `ttl` is how long a token lives: 1 second to 24 hours, 15 minutes by default; an
-    access token cannot be taken back before that, except where its user is looked up. `leeway`, at most 5 minutes, forgives clocks that
-    differ. `purpose` is the token's type: a service with another purpose ("reset", "verify-email") never accepts it.
-    `client_id` is that claim of RFC 9068 for tokens issued here.
+    another audience is refused. `ttl` is how long a token lives: 1 second to 24 hours, 15 minutes by default.
+    `leeway`, at most 5 minutes, forgives clocks that differ. `purpose` is the token's type: a service with another
+    purpose ("reset", "verify-email") never accepts it. `client_id` is that claim of RFC 9068 for tokens issued here.
+
+    Security: a token cannot be taken back before it expires. Its user is loaded at each request, so deleting or
+    deactivating the user works at once; logging out, or a changed password, does not end it.
 
     Verified tokens are cached by their SHA-256, `cache_size` of them (0 for none), so that a token's signature is
     checked once. Each hit checks the times again; the user is loaded at each request in any case.

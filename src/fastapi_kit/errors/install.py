@@ -62,6 +62,8 @@ def install(app: FastAPI, *, type_base: str | None = None, title_of: TitleOf | N
 
 
 def _assign(app: FastAPI, method: str, replacement: Callable[..., Any]) -> None:
-    """Replace a method on this one instance: FastAPI's documented way for `openapi`, and all there is outside
-    its own error middleware."""
+    """Replace a method of this one instance.
+
+    That is FastAPI's documented way for `openapi`, and the only one to get outside its own error middleware.
+    """
     setattr(app, method, replacement)

@@ -32,7 +32,7 @@ _PROBLEM = {
 }
 _VALIDATION_PROBLEM = {
     "title": "ValidationProblem",
-    "description": "Where the request is wrong. Each error has `pointer` (RFC 6901, into the JSON body), or `in` and `name`.",
+    "description": "Where the request is wrong: each error has `pointer` (RFC 6901, in the body), or `in` and `name`.",
     "allOf": [{"$ref": _REF + "Problem"}],
     "type": "object",
     "required": ["errors"],

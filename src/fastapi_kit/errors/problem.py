@@ -61,9 +61,7 @@ class Problem(_ProblemFields):
 
     _extension_names: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(
-        self, detail: str = "", *, headers: Mapping[str, str] | None = None, **extensions: Any
-    ) -> None:
+    def __init__(self, detail: str = "", *, headers: Mapping[str, str] | None = None, **extensions: Any) -> None:
         cls = type(self)
         super().__init__(cls.status, detail, headers)
         for name in self._extension_names:

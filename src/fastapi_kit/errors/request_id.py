@@ -1,14 +1,14 @@
 """The id that ties a response, its error body and its log lines together."""
 
+import os
 import re
-import uuid
 from contextvars import ContextVar
 
 from starlette.types import Scope
 
 __all__ = ["HEADER", "REQUEST_ID", "accept_request_id", "request_id"]
 
-HEADER = "X-Request-ID"
+HEADER = b"x-request-id"
 SCOPE_KEY = "fastapi_kit.request_id"
 
 REQUEST_ID: ContextVar[str | None] = ContextVar("fastapi_kit_request_id", default=None)
@@ -28,6 +28,6 @@ def accept_request_id(scope: Scope) -> str:
     Anything else is replaced, not cut or escaped, so that no client can write into headers or logs.
     """
     if SCOPE_KEY not in scope:  # a mounted app keeps the id of the app around it
-        sent: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        scope[SCOPE_KEY] = sent.decode("ascii") if _WELL_FORMED.fullmatch(sent) else uuid.uuid4().hex
+        sent: bytes = next((value for name, value in scope["headers"] if name == HEADER), b"")
+        scope[SCOPE_KEY] = sent.decode("ascii") if _WELL_FORMED.fullmatch(sent) else os.urandom(16).hex()
     return str(scope[SCOPE_KEY])

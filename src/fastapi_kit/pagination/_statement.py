@@ -107,9 +107,7 @@ def _total(statement: AnySelect, *, one_row_each: bool) -> Label[int]:
     return count.correlate(None).scalar_subquery().label("fastapi_kit_total")
 
 
-def _tie_break(
-    statement: AnySelect, columns: Iterable[Any], *, one_row_each: bool
-) -> Sequence[ColumnElement[Any]]:
+def _tie_break(statement: AnySelect, columns: Iterable[Any], *, one_row_each: bool) -> Sequence[ColumnElement[Any]]:
     ordered = {_without_direction(clause) for clause in statement._order_by_clauses}
     return [key for key in _primary_keys(columns, one_row_each=one_row_each) if key not in ordered]
 

@@ -112,9 +112,7 @@ def page_number(*, default_size: int = 20, max_size: int = 100, max_page: int = 
     """
     _check(default_size, max_size, "default_size", "max_size")
     if not (max_page >= 1 and max_page * max_size <= _FURTHEST):
-        raise ConfigurationError(
-            f"max_page={max_page} must be 1 or more, and max_page * max_size below 2**63"
-        )
+        raise ConfigurationError(f"max_page={max_page} must be 1 or more, and max_page * max_size below 2**63")
 
     async def read_page_and_size(
         page: Annotated[int, Query(ge=1, le=max_page, description="Number of the page, from 1 on.")] = 1,
@@ -128,8 +126,7 @@ def page_number(*, default_size: int = 20, max_size: int = 100, max_page: int = 
 def _check(default: int, maximum: int, default_name: str, maximum_name: str) -> None:
     if not 1 <= default <= maximum <= _FURTHEST:
         raise ConfigurationError(
-            f"{default_name}={default} must be between 1 and {maximum_name}={maximum},"
-            f" and {maximum_name} below 2**63"
+            f"{default_name}={default} must be between 1 and {maximum_name}={maximum}, and {maximum_name} below 2**63"
         )
 
 

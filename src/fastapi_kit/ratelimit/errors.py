@@ -15,9 +15,7 @@ __all__ = ["RateLimitExceededError"]
 class _SlowapiError(RateLimitExceeded):
     """slowapi's exception with the constructor of `HTTPException`, which `Problem` builds on."""
 
-    def __init__(
-        self, status_code: int, detail: str | None = None, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, status_code: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         HTTPException.__init__(self, status_code, detail, headers)
 
 

@@ -22,8 +22,7 @@ class Fields:
         self._items = items
         self._names = tuple(describe(item).replace(" ", "-") for item in items)
         self._policy = ", ".join(
-            f'"{name}";q={item.amount};w={item.get_expiry()}'
-            for name, item in zip(self._names, items, strict=True)
+            f'"{name}";q={item.amount};w={item.get_expiry()}' for name, item in zip(self._names, items, strict=True)
         )
 
     def standard(self, windows: Sequence[WindowStats], now: float) -> dict[str, str]:

@@ -55,5 +55,5 @@ class ClientIP:
         return str(IPv6Address(int(address) >> host_bits << host_bits))
 
 
-by_ip = ClientIP()
+by_ip: ClientIP = ClientIP()
 """Count by client address, IPv6 by /64: the key of a `Limiter` that is given no other."""

@@ -70,9 +70,7 @@ class Limiter:
         self._counters = open_counters(storage, strategy)
         self._made: dict[tuple[object, ...], RateLimit] = {}
 
-    def __call__(
-        self, rates: str, *, key: Key | None = None, scope: str | None = None, cost: int = 1
-    ) -> "RateLimit":
+    def __call__(self, rates: str, *, key: Key | None = None, scope: str | None = None, cost: int = 1) -> "RateLimit":
         """Return a dependency that lets a request pass if every one of the limits does.
 
         `rates`: `"5/minute"`, `"5 per 2 minutes"`, several as `"5/minute; 100/hour"`. A refused request
@@ -128,7 +126,7 @@ class RateLimit:
     before it is accepted.
     """
 
-    __problems__ = (RateLimitExceededError,)
+    __problems__: tuple[type[RateLimitExceededError], ...] = (RateLimitExceededError,)
 
     def __init__(
         self,
@@ -149,7 +147,7 @@ class RateLimit:
         self._scope = scope
         self._cost = cost
         self._fields = Fields(items)
-        self.__signature__ = _signature(key)
+        self.__signature__: Signature = _signature(key)
 
     async def __call__(self, connection: HTTPConnection, response: Response, key: object = None) -> None:
         """Count the request, or refuse it."""
@@ -187,9 +185,7 @@ class RateLimit:
             headers={"Retry-After": str(seconds), **fields},
             retry_after=seconds,
         )
-        error.limit = Limit(
-            self._items[last], self._key, self._scope, False, None, None, None, self._cost, False
-        )
+        error.limit = Limit(self._items[last], self._key, self._scope, False, None, None, None, self._cost, False)
         return error
 
 

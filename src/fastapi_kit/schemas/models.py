@@ -48,7 +48,7 @@ class InputModel(BaseModel):
     it can be logged; its `errors()` do.
     """
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -110,7 +110,7 @@ class UpdateModel(InputModel):
 
     allow_empty: ClassVar[bool] = True
 
-    model_config = ConfigDict(json_schema_extra=_drop_defaults)
+    model_config: ClassVar[ConfigDict] = ConfigDict(json_schema_extra=_drop_defaults)
 
     def changes(self) -> dict[str, Any]:
         """Return what the client set, null included, by the names of the fields; empty if nothing."""
@@ -126,7 +126,7 @@ class UpdateModel(InputModel):
 class OutputModel(BaseModel):
     """Base of what a client gets: its OpenAPI says that every field is always there."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(json_schema_serialization_defaults_required=True)
 
 
 class ReadModel(OutputModel):
@@ -136,7 +136,7 @@ class ReadModel(OutputModel):
     hash for one.
     """
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(from_attributes=True)
 
 
 class Timestamps(ReadModel):

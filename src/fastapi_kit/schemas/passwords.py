@@ -73,9 +73,7 @@ class PasswordPolicy:
         # neighbours that are always as far apart are a sequence or a repetition: 1234, abab
         steps = {ord(after) - ord(before) for before, after in pairwise(text)}
         if len(set(text)) < _LEAST_CHARACTERS or len(steps) < _LEAST_STEPS:
-            raise PydanticCustomError(
-                "password_too_simple", "Password should not be a repetition or a sequence"
-            )
+            raise PydanticCustomError("password_too_simple", "Password should not be a repetition or a sequence")
         letters = "".join(filter(str.isalpha, text.casefold()))
         on_keyboard = letters and any(letters in row for row in _KEYBOARDS)
         if on_keyboard or letters in _COMMON or letters in self.forbidden:
@@ -85,9 +83,7 @@ class PasswordPolicy:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return handler(schema) | {"minLength": self.min_length, "maxLength": self.max_length}
 
 

@@ -32,9 +32,7 @@ def _to_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise PydanticCustomError(
-            "datetime_range", "Input should be within the years 1 to 9999 in UTC"
-        ) from None
+        raise PydanticCustomError("datetime_range", "Input should be within the years 1 to 9999 in UTC") from None
 
 
 UTCDateTime = Annotated[AwareDatetime, BeforeValidator(_read_naive_as_utc), AfterValidator(_to_utc)]

@@ -1,0 +1,1 @@
+"""How much the kit costs: each block against the same endpoint written by hand."""

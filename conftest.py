@@ -1,0 +1,40 @@
+"""Collect the examples in Markdown and in docstrings as tests, each file in an empty folder of its own."""
+
+import contextlib
+import tempfile
+from typing import Any
+
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil.parsers.rest import DocTestParser
+
+_FOLDER = "_sybil_folder"
+
+
+def _enter_folder(namespace: dict[str, Any]) -> None:
+    folder = contextlib.ExitStack()
+    folder.enter_context(contextlib.chdir(folder.enter_context(tempfile.TemporaryDirectory())))
+    namespace[_FOLDER] = folder
+
+
+def _leave_folder(namespace: dict[str, Any]) -> None:
+    namespace[_FOLDER].close()
+
+
+_markdown = Sybil(
+    name="markdown",
+    parsers=[PythonCodeBlockParser(), SkipParser()],
+    pattern="*.md",
+    setup=_enter_folder,
+    teardown=_leave_folder,
+)
+_docstrings = Sybil(
+    name="docstring",
+    parsers=[DocTestParser()],
+    path="src",
+    pattern="*.py",
+    setup=_enter_folder,
+    teardown=_leave_folder,
+)
+
+pytest_collect_file = (_markdown + _docstrings).pytest()

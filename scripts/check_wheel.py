@@ -1,0 +1,56 @@
+"""Build the sdist and from it the wheel; import what that installs without extras, then with one each."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+UV = Path(sys.executable).with_name("uv")
+BLOCKS = {"auth": "auth", "db": "db", "pagination": "db", "ratelimit": "ratelimit"}
+
+IMPORTS = "import fastapi_kit, fastapi_kit.errors, fastapi_kit.schemas; print(fastapi_kit.__version__)"
+REFUSES = """
+import importlib, fastapi_kit.errors
+try:
+    importlib.import_module("fastapi_kit.{block}")
+except fastapi_kit.errors.ConfigurationError as error:
+    assert "pip install 'fastapi-service-kit[{extra}]'" in str(error), error
+else:
+    raise SystemExit("fastapi_kit.{block} was imported without its extra")
+"""
+
+
+def run(*command: str | Path) -> str:
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def install(wheel: Path, extra: str = "") -> Path:
+    """Return the Python of a new environment that holds the wheel with that extra."""
+    folder = wheel.parent / (extra or "none")
+    python = folder / "bin" / "python"
+    run(UV, "venv", "--quiet", "--python", sys.executable, folder)
+    requirement = f"fastapi-service-kit[{extra}] @ {wheel.as_uri()}"
+    run(UV, "pip", "install", "--quiet", "--python", python, requirement)
+    return python
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run(UV, "build", "--quiet", "--out-dir", folder)
+        wheel = next(Path(folder).glob("*.whl"))
+
+        python = install(wheel)
+        version = run(python, "-Ic", IMPORTS).strip()
+        assert wheel.name.startswith(f"fastapi_service_kit-{version}-"), (wheel.name, version)
+        for block, extra in BLOCKS.items():
+            run(python, "-Ic", REFUSES.format(block=block, extra=extra))
+            print(f"{wheel.name}: {block} is refused without [{extra}]")
+        for extra in sorted(set(BLOCKS.values())):
+            python = install(wheel, extra)
+            for block in (block for block, needed in BLOCKS.items() if needed == extra):
+                run(python, "-Ic", f"import fastapi_kit.{block}")
+                print(f"{wheel.name}: {block} is imported with [{extra}] alone")
+
+
+if __name__ == "__main__":
+    main()

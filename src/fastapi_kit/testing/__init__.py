@@ -1,0 +1,1 @@
+"""For the tests of an app that uses the kit; import each helper from its own module."""

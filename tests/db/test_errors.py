@@ -1,0 +1,127 @@
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm.exc import StaleDataError
+
+from fastapi_kit.db import Database
+from fastapi_kit.db.errors import problem_for
+from fastapi_kit.errors import ConflictError, UnavailableError
+from tests.db.support import let_sqlite_stop, on_mariadb, on_postgres
+
+pytestmark = pytest.mark.anyio
+
+
+class DriverError(Exception):
+    """What a driver raises, with its state."""
+
+    def __init__(self, *args: Any, sqlstate: str | None = None) -> None:
+        super().__init__(*args)
+        self.sqlstate = sqlstate
+
+
+def status_of(exc: BaseException) -> int | None:
+    problem = problem_for(exc)
+    return problem.status if problem else None
+
+
+async def error_of(database: Database, *statements: str) -> DBAPIError:
+    try:
+        async with database.session() as session:
+            for statement in statements:
+                await session.execute(text(statement))
+    except DBAPIError as exc:
+        return exc
+    pytest.fail("no error")
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_postgres_states(driver: str, postgres_url: str) -> None:
+    database = Database(make_url(postgres_url).set(drivername=f"postgresql+{driver}"))
+
+    async def status(state: str) -> int | None:
+        raising = f"DO $$ BEGIN RAISE EXCEPTION 'value' USING ERRCODE = '{state}'; END $$"
+        return status_of(await error_of(database, raising))
+
+    for state in ("23505", "23503", "23502", "23514", "23P01"):
+        assert await status(state) == 409, state
+    for state in ("40001", "40P01", "55P03", "57P03", "53300", "08006"):
+        assert await status(state) == 503, state
+    for state in ("42601", "22P02", "P0001", "42501"):
+        assert await status(state) is None, state
+    await database.dispose()
+
+
+@pytest.mark.parametrize("driver", ["asyncmy", "aiomysql"])
+async def test_mariadb_errors(driver: str, mariadb_url: str) -> None:
+    async with on_mariadb(str(make_url(mariadb_url).set(drivername=f"mariadb+{driver}"))) as database:
+        ann = "INSERT INTO owners (name) VALUES ('ann')"
+        assert status_of(await error_of(database, ann, ann)) == 409
+        check = "CREATE TABLE checked (n INT CHECK (n > 0))"
+        assert status_of(await error_of(database, check, "INSERT INTO checked VALUES (0)")) == 409
+        assert status_of(await error_of(database, "SELECT nonsense")) is None
+        deadlock = "SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213"
+        assert status_of(await error_of(database, deadlock)) == 503
+        lock_wait = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1205"
+        assert status_of(await error_of(database, lock_wait)) == 503
+
+
+async def test_a_deadlock_in_postgres_is_a_503(postgres_url: str) -> None:
+    async with on_postgres(postgres_url) as database:
+        async with database.session() as session:
+            await session.execute(text("INSERT INTO owners (name, visits) VALUES ('ann', 0), ('bob', 0)"))
+        meet = asyncio.Barrier(2)
+
+        async def lock(first: str, second: str) -> None:
+            async with database.session() as session:
+                update = text("UPDATE owners SET visits = 1 WHERE name = :name")
+                await session.execute(update, {"name": first})
+                await meet.wait()
+                await session.execute(update, {"name": second})
+
+        ends = await asyncio.gather(lock("ann", "bob"), lock("bob", "ann"), return_exceptions=True)
+        failures = [end for end in ends if end is not None]
+        assert [status_of(failure) for failure in failures] == [503]
+
+
+def test_what_is_not_of_a_driver() -> None:
+    assert isinstance(problem_for(StaleDataError("value")), ConflictError)
+    assert isinstance(problem_for(PoolTimeoutError("value")), UnavailableError)
+    assert problem_for(ValueError("value")) is None
+    assert problem_for(OSError("value")) is None
+
+
+def test_an_error_without_a_state_is_told_by_where_it_happened() -> None:
+    assert status_of(OperationalError(None, None, DriverError("could not connect"))) == 503
+    assert status_of(OperationalError("SELECT 1", None, DriverError("odd"))) is None
+    assert status_of(ProgrammingError(None, None, DriverError())) is None
+    assert status_of(OperationalError("SELECT 1", None, DriverError(2013, "lost"))) == 503
+    assert status_of(DBAPIError("SELECT 1", None, DriverError(), connection_invalidated=True)) == 503
+
+
+async def test_sqlite_codes(tmp_path: Any) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/app.db", busy_timeout_seconds=0.05)
+    assert status_of(await error_of(database, "SELECT nonsense")) is None
+    unique = ("CREATE TABLE t (n UNIQUE)", "INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (1)")
+    assert status_of(await error_of(database, *unique)) == 409
+    async with database.session() as session:
+        await session.execute(text("SELECT 1"))
+        assert status_of(await error_of(database, "SELECT 1")) == 503
+    await database.dispose()
+    nowhere = Database("sqlite+aiosqlite:////no/such/folder/app.db")
+    assert status_of(await error_of(nowhere, "SELECT 1")) == 503
+    await let_sqlite_stop()
+
+
+def test_the_texts_are_fixed() -> None:
+    conflict = problem_for(StaleDataError("value"))
+    assert conflict is not None
+    assert conflict.detail == "The change conflicts with the data that is stored."
+    assert conflict.headers is None
+    unavailable = problem_for(PoolTimeoutError("value"))
+    assert unavailable is not None
+    assert unavailable.detail == "The database is not available at the moment."
+    assert unavailable.headers == {"Retry-After": "1"}

@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from fastapi_kit.db import Database
+from tests.db.support import Owner, on_sqlite, owners
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_was_read_does_not_change_within_a_transaction(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path) as database:
+        async with database.engine.connect() as reading:
+            assert await reading.scalar(text("SELECT count(*) FROM owners")) == 0
+            async with database.session() as session:
+                session.add(Owner(name="ann"))
+            assert await reading.scalar(text("SELECT count(*) FROM owners")) == 0
+        assert await owners(database) == ["ann"]
+
+
+async def test_a_write_upon_what_is_no_longer_true_fails(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path, busy_timeout_seconds=0.1) as database:
+        async with database.engine.connect() as stale:
+            await stale.execute(text("SELECT count(*) FROM owners"))
+            async with database.session() as session:
+                session.add(Owner(name="ann"))
+            with pytest.raises(OperationalError, match="locked"):
+                await stale.execute(text("DELETE FROM owners"))
+        assert await owners(database) == ["ann"]
+
+
+async def test_tables_and_savepoints_are_part_of_the_transaction(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path) as database:
+        async with database.session() as session:
+            await session.execute(text("CREATE TABLE extra (id INTEGER)"))
+            async with session.begin_nested():
+                await session.execute(text("INSERT INTO extra VALUES (1)"))
+            await session.rollback()
+            tables = await session.scalar(text("SELECT count(*) FROM sqlite_master WHERE name = 'extra'"))
+        assert tables == 0
+
+
+async def test_many_rows_at_once_are_part_of_the_transaction(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path) as database:
+        async with database.session() as session:
+            insert = text("INSERT INTO owners (name, visits) VALUES (:name, 0)")
+            await session.execute(insert, [{"name": "ann"}, {"name": "bob"}])
+            await session.rollback()
+        assert await owners(database) == []
+
+
+async def test_autocommit_begins_nothing(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path) as database:
+        async with database.engine.connect() as connection:
+            autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await autocommit.execute(text("VACUUM"))  # which fails within a transaction
+            await autocommit.execute(text("INSERT INTO owners (name, visits) VALUES ('ann', 0)"))
+        assert await owners(database) == ["ann"]
+        async with database.engine.connect() as connection:  # the same connection, from the pool
+            await connection.execute(text("DELETE FROM owners"))
+        assert await owners(database) == ["ann"]
+
+
+async def test_a_second_writer_waits_and_then_is_told(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path, busy_timeout_seconds=0.1) as database, database.session() as session:
+        await session.execute(text("SELECT 1"))
+        with pytest.raises(OperationalError, match="locked"):
+            async with database.session() as other:
+                await other.execute(text("SELECT 1"))
+        async with database.engine.connect() as reading:  # readers do not wait
+            await reading.execute(text("SELECT count(*) FROM owners"))
+
+
+async def test_an_in_memory_database_stays(anyio_backend: str) -> None:
+    database = Database("sqlite+aiosqlite:///:memory:")
+    async with database.session() as session:
+        await session.execute(text("CREATE TABLE extra (id INTEGER)"))
+    async with database.session() as session:
+        assert await session.scalar(text("SELECT count(*) FROM extra")) == 0
+    await database.dispose()
