@@ -1,6 +1,7 @@
 """What a problem is, and what a wrong one is told when it is declared or raised."""
 
 import gc
+from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -66,7 +67,7 @@ def test_the_catalogue_lists_every_kind_once() -> None:
 
 
 @pytest.fixture
-def _forget_refused_classes():
+def _forget_refused_classes() -> Iterator[None]:
     yield
     gc.collect()  # a class that its declaration refused lives on until then, and would hold its code
 

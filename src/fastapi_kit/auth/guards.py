@@ -4,13 +4,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Annotated, Any, Concatenate, Generic, overload
 
 from fastapi import Depends, Security
-from fastapi.openapi.models import HTTPBearer, OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.security import SecurityScopes
-from fastapi.security.base import SecurityBase
 
 from fastapi_kit.auth.errors import ForbiddenError, InsufficientScopeError
 from fastapi_kit.auth.injection import Injected
 from fastapi_kit.auth.principal import Authenticator, OptionalAuthenticator, Principal, UserT
+from fastapi_kit.auth.scheme import GuardedUser, OptionalUser, Scheme
 from fastapi_kit.auth.tokens import AccessClaims, TokenService
 from fastapi_kit.errors import ConfigurationError, raises
 
@@ -78,7 +77,7 @@ class Auth(Generic[UserT]):
     ) -> None:
         self._roles = roles
         self._included = _closure(role_hierarchy or {})
-        self._scheme = _Scheme(token_url, dict(scopes or {}))
+        self._scheme = Scheme(token_url, dict(scopes or {}))
         injected: Injected[UserT | None] = Injected(load_user, role="load_user", given="claims of the token")
         self.principal: Authenticator[UserT] = Authenticator(
             tokens, injected, is_active=is_active, roles=self._all_roles
@@ -87,34 +86,27 @@ class Auth(Generic[UserT]):
         self.optional_principal: OptionalAuthenticator[UserT] = OptionalAuthenticator(self.principal)
         """The dependency that gives the `Principal`, or `None` without credentials; wrong ones are a 401."""
 
-        async def current_user(
-            principal: Annotated[Principal[UserT], Depends(self.principal)],
-            _: Annotated[None, Depends(self._scheme)],
-            security_scopes: SecurityScopes,
-        ) -> UserT:
-            """Return the user who is calling; with `Security(..., scopes=[...])` only if all those scopes are given."""
+        def has_asked_scopes(principal: Principal[UserT], security_scopes: SecurityScopes) -> None:
             _check_scopes(principal, frozenset(security_scopes.scopes))
-            return principal.user
 
-        async def optional_user(
-            principal: Annotated[Principal[UserT] | None, Depends(self.optional_principal)],
-            _: Annotated[None, Depends(self._scheme)],
-        ) -> UserT | None:
-            """Return the user who is calling, `None` for an anonymous caller; wrong credentials are a 401."""
-            return None if principal is None else principal.user
+        user = GuardedUser[UserT](self._scheme, self.principal, has_asked_scopes, security_scopes=SecurityScopes)
+        self.current_user: Guard[UserT] = raises(InsufficientScopeError, when_scoped=True)(user)
+        """The dependency that gives the user who is calling.
 
-        self.current_user: Guard[UserT] = raises(InsufficientScopeError, when_scoped=True)(current_user)
-        self.optional_user: Guard[UserT | None] = optional_user
+        With `Security(auth.current_user, scopes=[...])`, only if the token has all those scopes.
+        """
+        self.optional_user: Guard[UserT | None] = OptionalUser[UserT](self._scheme, self.optional_principal)
+        """The dependency that gives the user who is calling, `None` without credentials; wrong ones are a 401."""
 
     def require_any_role(self, *roles: str) -> Guard[UserT]:
         """Return a dependency for callers with at least one of the roles; others get `ForbiddenError` (403)."""
         wanted = self._wanted_roles(roles)
-        return self._guard(lambda principal: not wanted.isdisjoint(principal.roles))
+        return self._role_guard(lambda principal: not wanted.isdisjoint(principal.roles))
 
     def require_all_roles(self, *roles: str) -> Guard[UserT]:
         """Return a dependency for callers with every one of the roles; others get `ForbiddenError` (403)."""
         wanted = self._wanted_roles(roles)
-        return self._guard(lambda principal: wanted <= principal.roles)
+        return self._role_guard(lambda principal: wanted <= principal.roles)
 
     def require_any_scope(self, *scopes: str) -> Guard[UserT]:
         """Return a dependency for tokens with at least one of the scopes; others get `InsufficientScopeError` (403)."""
@@ -132,41 +124,31 @@ class Auth(Generic[UserT]):
         """
         roles = self._wanted_roles(or_any_role) if or_any_role else frozenset[str]()
 
-        async def guard(
-            principal: Annotated[Principal[UserT], Depends(self.principal)],
-            _: Annotated[None, Depends(self._scheme)],
-            subject: Annotated[str, Depends(owner)],
-        ) -> UserT:
-            if subject != principal.subject and roles.isdisjoint(principal.roles):
+        def owns(principal: Principal[UserT], owner: str) -> None:
+            if owner != principal.subject and roles.isdisjoint(principal.roles):
                 raise ForbiddenError
-            return principal.user
 
+        guard = GuardedUser[UserT](self._scheme, self.principal, owns, owner=Annotated[str, Depends(owner)])
         return raises(ForbiddenError)(guard)
 
-    def _guard(self, allows: Callable[[Principal[UserT]], bool]) -> Guard[UserT]:
-        async def guard(
-            principal: Annotated[Principal[UserT], Depends(self.principal)],
-            _: Annotated[None, Depends(self._scheme)],
-        ) -> UserT:
+    def _role_guard(self, allows: Callable[[Principal[UserT]], bool]) -> Guard[UserT]:
+        def has_role(principal: Principal[UserT]) -> None:
             if not allows(principal):
                 raise ForbiddenError
-            return principal.user
 
-        return raises(ForbiddenError)(guard)
+        return raises(ForbiddenError)(GuardedUser[UserT](self._scheme, self.principal, has_role))
 
     def _scope_guard(self, wanted: frozenset[str], *, any_of: bool) -> Guard[UserT]:
         if not wanted:
             raise ConfigurationError("a scope guard needs a scope: without one it would let everybody pass")
 
-        async def guard(
-            principal: Annotated[Principal[UserT], Depends(self.principal)],
-            # In OpenAPI a list of scopes means all of them, so any-of is not told there.
-            _: Annotated[None, Security(self._scheme, scopes=() if any_of else sorted(wanted))],
-        ) -> UserT:
+        def has_scopes(principal: Principal[UserT], asked: None) -> None:
             if not any_of or wanted.isdisjoint(principal.scopes):
                 _check_scopes(principal, wanted)
-            return principal.user
 
+        # In OpenAPI a list of scopes means all of them, so any-of is not told there.
+        asked = Annotated[None, Security(self._scheme, scopes=() if any_of else sorted(wanted))]
+        guard = GuardedUser[UserT](self._scheme, self.principal, has_scopes, asked=asked)
         return raises(InsufficientScopeError)(guard)
 
     def _wanted_roles(self, roles: Iterable[str]) -> frozenset[str]:
@@ -200,21 +182,3 @@ def _closure(hierarchy: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]
             pending.extend(new)
         closure[role] = frozenset(found)
     return closure
-
-
-class _Scheme(SecurityBase):
-    """How to authenticate, for OpenAPI alone.
-
-    Reading the token is `Authenticator`'s, which FastAPI calls once a request, whatever scopes are asked for.
-    """
-
-    def __init__(self, token_url: str | None, scopes: dict[str, str]) -> None:
-        if token_url is None:
-            self.model = HTTPBearer(bearerFormat="JWT")
-            self.scheme_name = "Bearer"
-        else:
-            self.model = OAuth2(flows=OAuthFlows(password=OAuthFlowPassword(tokenUrl=token_url, scopes=scopes)))
-            self.scheme_name = "Login"
-
-    async def __call__(self) -> None:
-        """Do nothing."""
