@@ -1,11 +1,14 @@
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
-from sqlalchemy import text
+from fastapi import FastAPI, HTTPException
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fastapi_kit.db import Database
-from tests.db.support import Owner, on_sqlite, owners
+from tests.db.support import Owner, client_of, on_sqlite, owners
 
 pytestmark = pytest.mark.anyio
 
@@ -80,3 +83,49 @@ async def test_an_in_memory_database_stays(anyio_backend: str) -> None:
     async with database.session() as session:
         assert await session.scalar(text("SELECT count(*) FROM extra")) == 0
     await database.dispose()
+
+
+async def test_a_safe_request_reads_what_is_committed_and_holds_no_transaction(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path) as database:
+        app = FastAPI()
+
+        @app.get("/")
+        async def read(session: Annotated[AsyncSession, database.per_request]) -> list[object]:
+            counts: list[object] = []
+            for name in ("ann", "bob"):
+                counts.append(await session.scalar(select(func.count()).select_from(Owner)))
+                async with database.session() as other:
+                    other.add(Owner(name=name))
+            raw = await (await session.connection()).get_raw_connection()
+            driver: Any = raw.driver_connection
+            return [*counts, driver.in_transaction]
+
+        async with client_of(app) as http:
+            assert (await http.get("/")).json() == [0, 1, False]
+
+
+async def test_a_safe_request_that_writes_all_the_same_commits_or_rolls_back(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path) as database:
+        app = FastAPI()
+
+        @app.get("/")
+        async def write(session: Annotated[AsyncSession, database.per_request], fail: bool = False) -> None:
+            statement = "WITH new(name) AS (SELECT 'n' || count(*) FROM owners) "
+            await session.execute(text(statement + "INSERT INTO owners (name, visits) SELECT name, 0 FROM new"))
+            if fail:
+                raise HTTPException(418)
+
+        async with client_of(app) as http:
+            assert (await http.get("/")).status_code == 200
+            assert (await http.get("/?fail=true")).status_code == 418
+        assert await owners(database) == ["n0"]
+
+
+async def test_a_connection_that_was_closed_has_nothing_to_end(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path) as database, database.engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+        raw = await connection.get_raw_connection()
+        driver: Any = raw.driver_connection
+        await driver.close()
+        await connection.rollback()
+        await connection.invalidate()

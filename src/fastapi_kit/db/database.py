@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 from fastapi_kit.db.engine import EngineSettings, create_engine, parse_url
 from fastapi_kit.db.errors import problem_for
 from fastapi_kit.db.scopes import refuse_wrong_scopes
-from fastapi_kit.db.sqlite import writing
+from fastapi_kit.db.sqlite import reading, writing
 from fastapi_kit.errors import ConfigurationError, ConflictError, UnavailableError, needs_extra, raises
 
 with needs_extra("db"):
@@ -50,9 +50,10 @@ class Database:
     - `echo`: log each statement; parameters stay hidden.
     - `engine_options`, `session_options`: for SQLAlchemy, over what is set here.
 
-    SQLite runs in WAL mode with foreign keys on, in transactions that begin at the first statement; those of
-    unsafe methods (POST, PUT, PATCH, DELETE) and of `session()` take the write lock there, so that they wait
-    for each other and do not fail. An in-memory database has one connection, which sessions take in turns.
+    SQLite runs in WAL mode with foreign keys on. The transactions of unsafe methods (POST, PUT, PATCH, DELETE)
+    and of `session()` begin at the first statement and take the write lock there, so that they wait for each
+    other and do not fail. Those of safe methods begin at the first statement that is no SELECT; until then each
+    SELECT sees what is committed by then. An in-memory database has one connection, which sessions take in turns.
 
     Raises `ConfigurationError` for a URL that cannot be used, a driver that is not installed and a number out
     of range. No message holds the password, and no log of statements holds their parameters.
@@ -93,7 +94,7 @@ class Database:
             "close_resets_only": False,
             **(session_options or {}),
         }
-        self._reader = self._sessions(self.engine)
+        self._reader = self._sessions(reading(self.engine))
         self._writer = self._sessions(writing(self.engine))
         self._create_all = create_all
         self._connect_timeout_seconds = connect_timeout_seconds

@@ -119,7 +119,6 @@ def _sqlite(url: URL, settings: EngineSettings) -> dict[str, Any]:
             "timeout": settings.busy_timeout_seconds,
             "check_same_thread": False,  # the driver has a thread for each connection
         },
-        "pool_reset_on_return": None,  # keep_transactions sees to it
     }
     if url.database in (None, "", ":memory:"):
         # The database is its connection: there must be one, for one transaction at a time, and kept.

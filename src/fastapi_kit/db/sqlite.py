@@ -1,19 +1,21 @@
-"""SQLite with transactions that hold from the first statement on, a SELECT included."""
+"""SQLite with transactions that hold from the first statement on, a SELECT included, and readers without one."""
 
 import sqlite3
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from fastapi_kit.errors import needs_extra
 
 with needs_extra("db"):
     from sqlalchemy import event
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection
+    from sqlalchemy.engine import Connection, Dialect
+    from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.ext.asyncio import AsyncEngine
-    from sqlalchemy.pool import PoolResetState
 
-__all__ = ["Transactional", "keep_transactions", "writing"]
+__all__ = ["Transactional", "keep_transactions", "reading", "writing"]
 
 _LEVEL = "fastapi_kit_begin"
+_READING = ""
 
 
 class Transactional(sqlite3.Connection):
@@ -31,24 +33,53 @@ class Transactional(sqlite3.Connection):
 
 class _Cursor(sqlite3.Cursor):
     def execute(self, sql: str, parameters: Any = (), /) -> Self:
-        self._begin()
+        self._begin(sql)
         return super().execute(sql, parameters)
 
     def executemany(self, sql: str, seq_of_parameters: Any, /) -> Self:
-        self._begin()
+        self._begin(sql)
         return super().executemany(sql, seq_of_parameters)
 
-    def _begin(self) -> None:
+    def _begin(self, sql: str) -> None:
         connection = self.connection
-        if not connection.in_transaction and connection.isolation_level is not None:
-            super().execute(f"BEGIN {connection.isolation_level}")
+        level = connection.isolation_level
+        if level is None or connection.in_transaction or (level == _READING and _reads(sql)):
+            return
+        super().execute(f"BEGIN {level}")
+
+
+def _reads(sql: str) -> bool:
+    return sql[:6].upper() == "SELECT"
+
+
+class _Adapted(AsyncAdapt_aiosqlite_connection):
+    """Ends no transaction where there is none: each time would be a round trip to the driver's thread.
+
+    No statement can still be running there unseen: SQLAlchemy gives up a connection whose statement was cancelled.
+    """
+
+    __slots__ = ()
+
+    def commit(self) -> None:
+        if self._in_transaction():
+            super().commit()
+
+    def rollback(self) -> None:
+        if self._in_transaction():
+            super().rollback()
+
+    def _in_transaction(self) -> bool:
+        try:
+            return bool(self.driver_connection.in_transaction)
+        except ValueError:  # it is closed
+            return False
 
 
 def keep_transactions(engine: AsyncEngine) -> None:
     """Set up each connection of an engine whose factory is `Transactional`, and each transaction's lock."""
+    event.listen(engine.sync_engine, "do_connect", _connect)
     event.listen(engine.sync_engine, "connect", _set_pragmas)
     event.listen(engine.sync_engine, "begin", _choose_lock)
-    event.listen(engine.sync_engine, "reset", _roll_back)
 
 
 def writing(engine: AsyncEngine) -> AsyncEngine:
@@ -60,17 +91,25 @@ def writing(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(**{_LEVEL: "IMMEDIATE"}) if engine.dialect.name == "sqlite" else engine
 
 
+def reading(engine: AsyncEngine) -> AsyncEngine:
+    """Return the same engine and pool for requests that only read; a server's engine unchanged.
+
+    A SELECT begins no transaction, so each one sees what is committed by then, as in PostgreSQL's default isolation
+    level, and nothing has to be ended. Any other statement begins one, so that it is rolled back with the request.
+    """
+    return engine.execution_options(**{_LEVEL: _READING}) if engine.dialect.name == "sqlite" else engine
+
+
+def _connect(dialect: Dialect, record: object, args: list[Any], params: dict[str, Any]) -> DBAPIConnection:
+    adapted: Any = dialect.connect(*args, **params)
+    return cast(DBAPIConnection, _Adapted(adapted.dbapi, adapted.driver_connection))
+
+
 def _set_pragmas(connection: Any, record: object) -> None:
     def pragmas(driver: Any) -> Any:
         return driver.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON")
 
     connection.run_async(pragmas)
-
-
-def _roll_back(connection: Any, record: object, state: PoolResetState) -> None:
-    # In place of the pool's own ROLLBACK, which costs a round trip to the driver's thread after a commit as well.
-    if not state.terminate_only and connection.driver_connection.in_transaction:
-        connection.rollback()
 
 
 def _choose_lock(connection: Connection) -> None:
