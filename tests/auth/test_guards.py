@@ -1,13 +1,15 @@
 """Who is let in, who is told what (RFC 6750), and that it costs one look-up a request."""
 
+import functools
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Security, WebSocket
+from fastapi.params import Depends as Params
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from fastapi_kit import errors
@@ -194,6 +196,10 @@ def test_malformed_credentials_are_a_400(client: TestClient, headers: list[tuple
     check(client.get("/me", headers=headers), 400, "invalid_request", MALFORMED)
 
 
+def test_another_parameter_is_no_second_method(client: TestClient) -> None:
+    assert client.get("/me?old_access_token=x&a=access_token=y", headers=bearer("1")).status_code == 200
+
+
 def test_two_methods_at_once_are_a_400(client: TestClient) -> None:
     check(client.get("/me?access_token=x", headers=bearer("1")), 400, "invalid_request", MALFORMED)
 
@@ -277,9 +283,10 @@ def test_a_bad_token_loads_no_user(client: TestClient) -> None:
 
 def test_one_override_covers_the_current_user_and_every_guard(client: TestClient) -> None:
     user = User("77", "admin")
-    app.dependency_overrides[auth.principal] = lambda: Principal(
+    app.dependency_overrides[auth.authenticate] = lambda: Principal(
         user, "77", scopes=frozenset({"read", "write"}), roles=frozenset({"admin", "editor", "viewer"})
     )
+    assert client.get("/maybe").json()["id"] == "77"
     for path in ["/me", "/v1/admin", "/editor", "/both", "/all-scopes", "/any-scope", "/security", "/own/77"]:
         assert client.get(path).status_code == 200, path
     assert client.get("/me").json()["id"] == "77"
@@ -351,6 +358,102 @@ def test_load_user_may_be_sync_or_an_object() -> None:
         assert TestClient(other).get("/me", headers=bearer("2")).json()["id"] == "2"
 
 
+async def no_user(claims: AccessClaims) -> User | None:
+    return None
+
+
+@functools.wraps(no_user)
+def wrapped(*args: Any) -> Any:
+    return no_user(*args)
+
+
+@pytest.mark.parametrize(
+    "load_user",
+    [
+        lambda claims: no_user(claims),  # noqa: PLW0108  # sync, and it gives a coroutine
+        wrapped,
+        lambda claims: False,
+        functools.partial(no_user),
+    ],
+    ids=["lambda", "wrapped", "False", "partial"],
+)
+def test_no_user_is_no_user_however_it_is_told(load_user: Any) -> None:
+    app = FastAPI()
+    app.get("/")(as_endpoint(Auth[Any](tokens, load_user).current_user))
+    assert TestClient(app).get("/", headers=bearer("1")).status_code == 401
+
+
+def as_endpoint(dependency: Any) -> Any:
+    async def endpoint(
+        given: Annotated[Any, dependency if isinstance(dependency, Params) else Depends(dependency)],
+    ) -> str:
+        return "passed"
+
+    return endpoint
+
+
+async def is_active_later(user: User) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"is_active": lambda user: is_active_later(user)},  # noqa: PLW0108  # sync, and it gives a coroutine
+        {"roles": lambda user: "admin"},
+        {"load_user": lambda claims: (user for user in [User("1")])},
+    ],
+    ids=["coroutine", "roles", "generator"],
+)
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_what_cannot_be_understood_lets_nobody_in(options: dict[str, Any]) -> None:
+    app = FastAPI()
+    app.get("/")(as_endpoint(Auth[Any](tokens, **{"load_user": load_user, **options}).current_user))
+    client = TestClient(app, raise_server_exceptions=False)
+    assert client.get("/", headers=bearer("1")).status_code == 500
+
+
+def test_scopes_asked_of_any_dependency_are_checked() -> None:
+    async def admin(user: Annotated[User, Depends(auth.require_any_role("admin"))]) -> User:
+        return user
+
+    dependencies = [
+        auth.current_user,
+        auth.optional_user,
+        auth.principal,
+        auth.require_any_role("admin"),
+        auth.require_all_roles("admin"),
+        auth.require_any_scope("r"),
+        auth.require_all_scopes("r"),
+        auth.require_owner(thing_owner),
+        admin,
+    ]
+    for dependency in dependencies:
+        app = FastAPI()
+        app.get("/{thing_id}")(as_endpoint(Security(dependency, scopes=["s"])))
+        client = TestClient(app)
+        response = client.get("/1", headers=bearer("1", "r"))
+        assert response.status_code == 403, dependency
+        assert "insufficient_scope" in response.headers["www-authenticate"]
+        assert client.get("/1").status_code == 401, dependency
+        assert client.get("/1", headers=bearer("1", "r", "s")).status_code == 200, dependency
+
+
+def test_an_owner_is_not_looked_up_for_an_anonymous_caller(client: TestClient) -> None:
+    check(client.delete("/things/0"), 401, "missing_credentials", "Bearer")
+
+
+def test_strings_and_empty_names_in_place_of_lists_are_told_at_start_up() -> None:
+    with pytest.raises(ConfigurationError, match=r"a role guard got the string 'admin'.*write \['admin'\]"):
+        auth.require_owner(thing_owner, or_any_role="admin")
+    with pytest.raises(ConfigurationError, match=r"role_hierarchy\['admin'\] got the string 'editor'"):
+        Auth(tokens, load_user, role_hierarchy={"admin": "editor"})
+    with pytest.raises(ConfigurationError, match="a role guard needs a role"):
+        auth.require_any_role("")
+    with pytest.raises(ConfigurationError, match="is_active must be sync"):
+        Auth(tokens, load_user, is_active=is_active_later)  # type: ignore[arg-type]
+
+
 def test_a_load_user_that_cannot_work_is_told_at_start_up() -> None:
     def nothing() -> None: ...
 
@@ -358,6 +461,15 @@ def test_a_load_user_that_cannot_work_is_told_at_start_up() -> None:
 
     def unresolvable(claims: AccessClaims, session: "NoSuchName") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
+    def yielding(claims: AccessClaims) -> Iterator[User]:
+        yield User("1")
+
+    async def yielding_async(claims: AccessClaims) -> AsyncIterator[User]:
+        yield User("1")
+
+    for generator in (yielding, yielding_async):
+        with pytest.raises(ConfigurationError, match="load_user must return its result, not yield it"):
+            Auth[Any](tokens, generator)
     for loader in (nothing, keyword_only):
         with pytest.raises(ConfigurationError, match="load_user must take the claims of the token as its first"):
             Auth(tokens, loader)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """A key is checked when it is built; what is wrong is said without showing it."""
 
 import secrets
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -58,25 +59,35 @@ def test_a_private_key_signs_and_its_public_half_verifies(algorithm: str) -> Non
 @pytest.mark.parametrize(
     ("secret", "algorithm", "message"),
     [
-        ("short", "HS256", r"has 5 bytes, it needs 32; make one with: python -c"),
-        (SECRET[:47], "HS384", "has 47 bytes, it needs 48"),
-        (SECRET[:63], "HS512", "has 63 bytes, it needs 64"),
+        ("short", "HS256", r"the secret has 5 bytes, HS256 needs 32; make one with: python -c"),
+        (SECRET[:47], "HS384", "has 47 bytes, HS384 needs 48"),
+        (SECRET[:63], "HS512", "has 63 bytes, HS512 needs 64"),
         ("", "HS256", "has 0 bytes"),
-        ("changeme" * 8, "HS256", "one that tutorials use"),
-        ("Secret" + "x" * 40, "HS256", "one that tutorials use"),
-        ("09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7", "HS256", "one that tutorials use"),
+        ("changeme" * 8, "HS256", "is like those of tutorials"),
+        ("Secret" + "x" * 40, "HS256", "is like those of tutorials"),
+        ("09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7", "HS256", "is like those of tutorials"),
+        ("super-se-cret-key-for_production-please", "HS256", "is like those of tutorials"),
+        ("12345678901234567890123456789012", "HS256", "is like those of tutorials"),
+        (" 'change me change me change me change me'", "HS256", "is like those of tutorials"),
         ("ab" * 32, "HS256", "repeats a few characters"),
+        (None, "HS256", "must be a str in UTF-8, or bytes, not NoneType"),
+        ("\ud800" * 40, "HS256", "must be a str in UTF-8, or bytes, not str"),
         (public_pem(RSA), "HS256", "a key file, not a secret"),
         (b"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ", "HS256", "a key file, not a secret"),
         (SECRET, "RS256", "'RS256' takes no secret: use one of HS256, HS384, HS512"),
         (SECRET, "none", "'none' takes no secret"),
     ],
 )
-def test_an_unfit_secret_is_refused_and_not_shown(secret: str | bytes, algorithm: str, message: str) -> None:
+def test_an_unfit_secret_is_refused_and_not_shown(secret: Any, algorithm: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as refused:
         Key.hmac(secret, algorithm)
-    shown = secret if isinstance(secret, str) else secret.decode()
+    shown = secret.decode() if isinstance(secret, bytes) else str(secret)
     assert len(shown) < 8 or shown not in str(refused.value)
+
+
+def test_the_error_names_the_setting() -> None:
+    with pytest.raises(ConfigurationError, match=r"^APP_SECRET has 5 bytes"):
+        Key.hmac("short", setting="APP_SECRET")
 
 
 @pytest.mark.parametrize(

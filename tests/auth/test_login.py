@@ -64,7 +64,8 @@ def test_a_client_may_ask_for_fewer_scopes_and_never_gets_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("username", "password"), [("ann", "wrong"), ("nobody", "old"), ("off", "old"), ("ann", "x" * 5000)]
+    ("username", "password"),
+    [("ann", "wrong"), ("nobody", "old"), ("off", "old"), ("ann\0", "old"), ("ann", "x" * 5000)],
 )
 def test_every_failure_is_the_same_401(username: str, password: str) -> None:
     response = log_in(make_client(), username, password)
@@ -110,6 +111,11 @@ def test_openapi_documents_its_answers() -> None:
     operation = app.openapi()["paths"]["/auth/token"]["post"]
     assert set(operation["responses"]) == {"200", "401", "422", "503", "default"}
     assert "security" not in operation
+
+
+def test_a_string_of_scopes_is_told() -> None:
+    with pytest.raises(TypeError, match=r"Login.scopes got the string 'read write' in place of a list"):
+        Login("1", OLD, scopes="read write")
 
 
 def test_neither_hash_nor_token_is_in_a_repr() -> None:

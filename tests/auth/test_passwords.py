@@ -89,6 +89,20 @@ async def test_an_unknown_user_takes_the_time_of_a_wrong_password() -> None:
     assert 0.7 < ratio < 1.4
 
 
+async def test_a_password_that_is_too_long_for_bcrypt_takes_the_time_of_a_wrong_one() -> None:
+    hasher = PasswordHasher(OWASP, workers=1)
+    legacy = bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()
+    await hasher.verify("x", None)
+
+    async def took(password: str, stored: str | None) -> float:
+        start = time.perf_counter()
+        await hasher.verify(password, stored)
+        return time.perf_counter() - start
+
+    pairs = [(await took("x" * 73, legacy), await took("x" * 73, None)) for _ in range(9)]
+    assert 0.6 < statistics.median(long / unknown for long, unknown in pairs) < 1.6
+
+
 async def test_a_full_queue_is_refused_and_recovers() -> None:
     hasher = PasswordHasher(CHEAP, workers=1, max_waiting=2)
     results = await asyncio.gather(*(hasher.hash("x") for _ in range(10)), return_exceptions=True)

@@ -343,9 +343,12 @@ def test_no_cache_keeps_nothing() -> None:
 
 def test_claims_cannot_be_changed_for_the_next_request() -> None:
     tokens = service()
-    claims = tokens.verify(tokens.issue("7").token)
+    claims = tokens.verify(tokens.issue("7", claims={"groups": ["a", {"b": [1]}]}).token)
     with pytest.raises(TypeError):
         claims.members["sub"] = "8"  # type: ignore[index]
+    assert claims.members["groups"] == ("a", {"b": (1,)})
+    with pytest.raises(TypeError):
+        claims.members["groups"][1]["b"] = 2
 
 
 @pytest.mark.parametrize(
@@ -353,6 +356,9 @@ def test_claims_cannot_be_changed_for_the_next_request() -> None:
     [
         ({"issuer": ""}, "needs an issuer and an audience"),
         ({"audience": ""}, "needs an issuer and an audience"),
+        ({"audience": ["api"]}, "needs an issuer and an audience, a str each"),
+        ({"purpose": "AT"}, "purpose is 'AT': use small letters"),
+        ({"purpose": ""}, "purpose is '': use small letters"),
         ({"ttl": timedelta(0)}, "choose 1 second to 24 hours; a longer log-in needs refresh tokens"),
         ({"ttl": timedelta(days=2)}, "choose 1 second to 24 hours"),
         ({"leeway": timedelta(seconds=-1)}, "choose 0 to 5 minutes"),
@@ -372,6 +378,8 @@ def test_a_wrong_setting_is_told_at_start_up(options: dict[str, Any], message: s
         (lambda tokens: tokens.issue("7", scopes=["a b"]), "these are no scopes"),
         (lambda tokens: tokens.issue("7", scopes=['"']), "these are no scopes"),
         (lambda tokens: tokens.issue("7", claims={"exp": 1, "aud": 2}), "the service's own: aud, exp"),
+        (lambda tokens: tokens.issue("7", ttl=timedelta(days=2)), "choose 1 second to 24 hours"),
+        (lambda tokens: tokens.issue("7", ttl=timedelta(seconds=-1)), "choose 1 second to 24 hours"),
         (lambda tokens: tokens.issue("7", claims={"a": "x" * 9000}), "would have 12[0-9]{3} bytes, 8192 are allowed"),
         (lambda tokens: tokens.issue("7", claims={"a": float("nan")}), "not JSON compliant"),
     ],

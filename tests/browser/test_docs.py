@@ -54,7 +54,7 @@ def browser() -> "Iterator[Browser]":
     try:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError as error:
-        give_up(f"{error}: pip install --group browser")
+        give_up(f"{error}: pip install --group test")
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=path, args=FLAGS) as browser,
@@ -67,7 +67,7 @@ def assets(browser: "Browser") -> Path:
     try:
         package = distribution("fastapi-swagger")
     except PackageNotFoundError as error:
-        give_up(f"{error}: pip install --group browser")
+        give_up(f"{error}: pip install --group test")
     return Path(str(package.locate_file("fastapi_swagger/resources")))
 
 

@@ -169,5 +169,5 @@ def test_the_rest_is_problems_too(client: TestClient) -> None:
 
 def test_its_secret_is_checked_at_start_up(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.setenv("QUICKSTART_SECRET", "changeme")
-    with pytest.raises(Exception, match=r"the secret for HS256 has 8 bytes, it needs 32; make one with: python -c"):
+    with pytest.raises(Exception, match=r"QUICKSTART_SECRET has 8 bytes, HS256 needs 32; make one with: python -c"):
         request.getfixturevalue("quickstart")

@@ -17,9 +17,10 @@ with needs_extra("auth"), warnings.catch_warnings():
     import bcrypt
     from passlib.ifc import PasswordHash
 
-__all__ = ["OWASP", "RFC_9106_LOW_MEMORY", "Argon2Profile", "BcryptHandler", "argon2id_handler"]
+__all__ = ["OWASP", "RFC_9106_LOW_MEMORY", "Argon2Profile", "BcryptHandler", "argon2id_handler", "can_match"]
 
 _BCRYPT_MAX_BYTES = 72
+_ARGON2ID = re.compile(rb"\$argon2id\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def argon2id_handler(profile: Argon2Profile) -> type[PasswordHash]:
 
         @classmethod
         def identify(cls, hash: str | bytes) -> bool:
-            return _bytes(hash).startswith(b"$argon2id$")
+            return _ARGON2ID.fullmatch(_bytes(hash)) is not None
 
         @classmethod
         def hash(cls, secret: str | bytes, **_: Any) -> str:
@@ -90,7 +91,7 @@ class BcryptHandler(_Handler):
     """Verify hashes that an older system left; new ones are never made with it."""
 
     name = "bcrypt"
-    _form = re.compile(rb"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
+    _form: ClassVar[re.Pattern[bytes]] = re.compile(rb"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
 
     @classmethod
     def identify(cls, hash: str | bytes) -> bool:
@@ -107,6 +108,11 @@ class BcryptHandler(_Handler):
         """Tell whether the password is right; never for one of over 72 bytes, since bcrypt reads no more."""
         raw = _bytes(secret)
         return len(raw) <= _BCRYPT_MAX_BYTES and bcrypt.checkpw(raw, _bytes(hash))
+
+
+def can_match(password: str, hashed: str) -> bool:
+    """Tell whether it takes the time of a hash to compare these; bcrypt refuses a long password at once."""
+    return not BcryptHandler.identify(hashed) or len(_bytes(password)) <= _BCRYPT_MAX_BYTES
 
 
 def _bytes(value: str | bytes) -> bytes:

@@ -1,10 +1,14 @@
 """Finding the bearer token in a request (RFC 6750, 2.1)."""
 
+import re
+
 from starlette.requests import HTTPConnection
 
 from fastapi_kit.auth.errors import MalformedCredentialsError
 
 __all__ = ["bearer_token"]
+
+_QUERY_TOKEN = re.compile(rb"(?:^|&)access_token=")
 
 
 def bearer_token(connection: HTTPConnection) -> str | None:
@@ -25,6 +29,6 @@ def bearer_token(connection: HTTPConnection) -> str | None:
     token: bytes = rest.strip(b" ")
     if not token or b" " in token:
         raise MalformedCredentialsError("Send one token: Authorization: Bearer <token>")
-    if b"access_token=" in connection.scope["query_string"]:
+    if _QUERY_TOKEN.search(connection.scope["query_string"]):
         raise MalformedCredentialsError("Send the token in the Authorization header alone.")
     return token.decode("latin-1")

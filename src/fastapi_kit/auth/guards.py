@@ -1,17 +1,17 @@
 """The current user and the guards of an app (RFC 6750)."""
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Annotated, Any, Concatenate, Generic, overload
 
 from fastapi import Depends, Security
-from fastapi.security import SecurityScopes
 
 from fastapi_kit.auth.errors import ForbiddenError, InsufficientScopeError
 from fastapi_kit.auth.injection import Injected
-from fastapi_kit.auth.principal import Authenticator, OptionalAuthenticator, Principal, UserT
-from fastapi_kit.auth.scheme import GuardedUser, OptionalUser, Scheme
+from fastapi_kit.auth.principal import Authenticator, Principal, UserT
+from fastapi_kit.auth.scheme import Guarded, Scheme, check_scopes
 from fastapi_kit.auth.tokens import AccessClaims, TokenService
-from fastapi_kit.errors import ConfigurationError, raises
+from fastapi_kit.errors import ConfigurationError, Problem, raises
 
 __all__ = ["Auth"]
 
@@ -32,8 +32,11 @@ class Auth(Generic[UserT]):
         CurrentUser = Annotated[User, Depends(auth.current_user)]
 
     The token is verified and the user loaded once a request, however many of these a route uses. In a test,
-    `app.dependency_overrides[auth.principal] = lambda: Principal(user, subject="1", roles=frozenset({"admin"}))`
-    covers the current user and all guards.
+    `app.dependency_overrides[auth.authenticate] = lambda: Principal(user, subject="1", roles=frozenset({"admin"}))`
+    covers them all.
+
+    Scopes asked for by `Security(..., scopes=[...])` are checked by each of these, `authenticate` apart: do not put
+    that one on a route.
 
     Raises `ConfigurationError` when `load_user` takes no claims.
     """
@@ -75,27 +78,21 @@ class Auth(Generic[UserT]):
         token_url: str | None = None,
         scopes: Mapping[str, str] | None = None,
     ) -> None:
+        if is_active is not None and inspect.iscoroutinefunction(is_active):
+            raise ConfigurationError("is_active must be sync, as in is_active=lambda user: user.is_active")
         self._roles = roles
         self._included = _closure(role_hierarchy or {})
         self._scheme = Scheme(token_url, dict(scopes or {}))
         injected: Injected[UserT | None] = Injected(load_user, role="load_user", given="claims of the token")
-        self.principal: Authenticator[UserT] = Authenticator(
+        self.authenticate: Authenticator[UserT] = Authenticator(
             tokens, injected, is_active=is_active, roles=self._all_roles
         )
-        """The dependency that gives the `Principal`; override this one in tests."""
-        self.optional_principal: OptionalAuthenticator[UserT] = OptionalAuthenticator(self.principal)
-        """The dependency that gives the `Principal`, or `None` without credentials; wrong ones are a 401."""
-
-        def has_asked_scopes(principal: Principal[UserT], security_scopes: SecurityScopes) -> None:
-            _check_scopes(principal, frozenset(security_scopes.scopes))
-
-        user = GuardedUser[UserT](self._scheme, self.principal, has_asked_scopes, security_scopes=SecurityScopes)
-        self.current_user: Guard[UserT] = raises(InsufficientScopeError, when_scoped=True)(user)
-        """The dependency that gives the user who is calling.
-
-        With `Security(auth.current_user, scopes=[...])`, only if the token has all those scopes.
-        """
-        self.optional_user: Guard[UserT | None] = OptionalUser[UserT](self._scheme, self.optional_principal)
+        """What all the others stand on: gives the `Principal`, or `None` without credentials. Override it in tests."""
+        self.principal: Guard[Principal[UserT]] = Guarded(self._scheme, self.authenticate, _principal_of)
+        """The dependency that gives the `Principal` who is calling."""
+        self.current_user: Guard[UserT] = Guarded(self._scheme, self.authenticate, _user_of)
+        """The dependency that gives the user who is calling."""
+        self.optional_user: Guard[UserT | None] = Guarded(self._scheme, self.authenticate, _user_of, is_optional=True)
         """The dependency that gives the user who is calling, `None` without credentials; wrong ones are a 401."""
 
     def require_any_role(self, *roles: str) -> Guard[UserT]:
@@ -110,11 +107,11 @@ class Auth(Generic[UserT]):
 
     def require_any_scope(self, *scopes: str) -> Guard[UserT]:
         """Return a dependency for tokens with at least one of the scopes; others get `InsufficientScopeError` (403)."""
-        return self._scope_guard(frozenset(scopes), any_of=True)
+        return self._scope_guard(scopes, any_of=True)
 
     def require_all_scopes(self, *scopes: str) -> Guard[UserT]:
         """Return a dependency for tokens with every one of the scopes; others get `InsufficientScopeError` (403)."""
-        return self._scope_guard(frozenset(scopes), any_of=False)
+        return self._scope_guard(scopes, any_of=False)
 
     def require_owner(self, owner: Callable[..., Any], *, or_any_role: Iterable[str] = ()) -> Guard[UserT]:
         """Return a dependency for the owner of a thing, and for callers with one of the roles `or_any_role`.
@@ -128,56 +125,77 @@ class Auth(Generic[UserT]):
             if owner != principal.subject and roles.isdisjoint(principal.roles):
                 raise ForbiddenError
 
-        guard = GuardedUser[UserT](self._scheme, self.principal, owns, owner=Annotated[str, Depends(owner)])
-        return raises(ForbiddenError)(guard)
+        # On `principal`, which refuses anonymous callers before the owner is looked up.
+        return self._guard(owns, ForbiddenError, on=self.principal, owner=Annotated[str, Depends(owner)])
 
     def _role_guard(self, allows: Callable[[Principal[UserT]], bool]) -> Guard[UserT]:
         def has_role(principal: Principal[UserT]) -> None:
             if not allows(principal):
                 raise ForbiddenError
 
-        return raises(ForbiddenError)(GuardedUser[UserT](self._scheme, self.principal, has_role))
+        return self._guard(has_role, ForbiddenError)
 
-    def _scope_guard(self, wanted: frozenset[str], *, any_of: bool) -> Guard[UserT]:
-        if not wanted:
-            raise ConfigurationError("a scope guard needs a scope: without one it would let everybody pass")
+    def _scope_guard(self, scopes: Iterable[str], *, any_of: bool) -> Guard[UserT]:
+        wanted = _names(scopes, "a scope guard", "a scope")
 
         def has_scopes(principal: Principal[UserT], asked: None) -> None:
             if not any_of or wanted.isdisjoint(principal.scopes):
-                _check_scopes(principal, wanted)
+                check_scopes(principal, wanted)
 
         # In OpenAPI a list of scopes means all of them, so any-of is not told there.
         asked = Annotated[None, Security(self._scheme, scopes=() if any_of else sorted(wanted))]
-        guard = GuardedUser[UserT](self._scheme, self.principal, has_scopes, asked=asked)
-        return raises(InsufficientScopeError)(guard)
+        return self._guard(has_scopes, InsufficientScopeError, asked=asked)
+
+    def _guard(
+        self,
+        check: Callable[..., None],
+        refusal: type[Problem],
+        on: Callable[..., Any] | None = None,
+        **more: Any,
+    ) -> Guard[UserT]:
+        return raises(refusal)(Guarded(self._scheme, on or self.authenticate, _user_of, check=check, **more))
 
     def _wanted_roles(self, roles: Iterable[str]) -> frozenset[str]:
-        wanted = frozenset(roles)
-        if not wanted:
-            raise ConfigurationError("a role guard needs a role: without one it would let nobody or everybody pass")
         if self._roles is None:
             raise ConfigurationError("role guards need Auth(..., roles=lambda user: [user.role])")
-        return wanted
+        return _names(roles, "a role guard", "a role")
 
     def _all_roles(self, user: UserT) -> Iterable[str]:
-        for role in self._roles(user) if self._roles is not None else ():
+        roles = self._roles(user) if self._roles is not None else ()
+        if isinstance(roles, str):
+            raise TypeError("roles must give a list of roles: roles=lambda user: [user.role]")
+        for role in roles:
             yield role
             yield from self._included.get(role, ())
 
 
-def _check_scopes(principal: Principal[Any], wanted: frozenset[str]) -> None:
-    if not wanted <= principal.scopes:
-        raise InsufficientScopeError(wanted)
+def _principal_of(principal: Principal[UserT]) -> Principal[UserT]:
+    return principal
+
+
+def _user_of(principal: Principal[UserT]) -> UserT:
+    return principal.user
+
+
+def _names(names: Iterable[str], whose: str, what: str) -> frozenset[str]:
+    """Return names as a set, if there is one, and none of them is what a slip of the pen leaves."""
+    if isinstance(names, str):
+        raise ConfigurationError(f"{whose} got the string {names!r} in place of a list: write [{names!r}]")
+    found = frozenset(names)
+    if not found or "" in found:
+        raise ConfigurationError(f"{whose} needs {what}: without one it would let everybody or nobody pass")
+    return found
 
 
 def _closure(hierarchy: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
     """Return for each role all the roles that it includes, directly or through others."""
+    direct = {role: _names(included, f"role_hierarchy[{role!r}]", "a role") for role, included in hierarchy.items()}
     closure: dict[str, frozenset[str]] = {}
-    for role in hierarchy:
+    for role in direct:
         found = {role}
         pending = [role]
         for one in pending:
-            new = set(hierarchy.get(one, ())) - found
+            new = direct.get(one, frozenset()) - found
             found |= new
             pending.extend(new)
         closure[role] = frozenset(found)

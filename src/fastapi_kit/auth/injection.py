@@ -32,13 +32,26 @@ class Injected(Generic[_ResultT]):
             raise ConfigurationError(f"{role} must take the {given} as its first argument") from None
         if first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
             raise ConfigurationError(f"{role} must take the {given} as its first argument")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError(f"{role} must return its result, not yield it: put the clean-up in a dependency")
         self._function = function
+        self._role = role
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004
         )
 
     async def call(self, given: object, resolved: Mapping[str, Any]) -> _ResultT:
-        """Return the function's result."""
+        """Return the function's result.
+
+        Raises `TypeError` for a generator, which would otherwise pass for a result.
+        """
+        result: Any
         if self._is_async:
-            return await cast(Awaitable[_ResultT], self._function(given, **resolved))
-        return cast(_ResultT, await run_in_threadpool(self._function, given, **resolved))
+            result = self._function(given, **resolved)
+        else:
+            result = await run_in_threadpool(self._function, given, **resolved)
+        if inspect.isawaitable(result):  # also what a sync wrapper of an async function returns
+            result = await result
+        if inspect.isgenerator(result) or inspect.isasyncgen(result):
+            raise TypeError(f"{self._role} gave a generator in place of a result")
+        return cast(_ResultT, result)

@@ -27,8 +27,8 @@ _MIN_DISTINCT_BYTES = 8
 ALGORITHMS = frozenset({*_HMAC_BYTES, *_RSA, *_CURVES})
 """The algorithms there are. `none` is not one of them and never will be (RFC 8725, 3.2)."""
 
-_WELL_KNOWN = (b"secret", b"changeme", b"change-me", b"change_me", b"password", b"09d25e094faa6ca2556c818166b7a956")
-"""Starts of the secrets in tutorials and templates; the last is in the FastAPI documentation."""
+_GUESSABLE = ("secret", "password", "changeme", "qwerty", "abcdefgh", "12345678", "09d25e094faa6ca2")
+"""What tutorials, templates and keyboards put into secrets; the last is in the FastAPI documentation."""
 
 
 class _Signature(Protocol):
@@ -55,8 +55,10 @@ class Key:
         self._signature = signature
 
     @classmethod
-    def hmac(cls, secret: str | bytes, algorithm: str = "HS256", *, kid: str | None = None) -> "Key":
-        """Build a key from a secret shared by all who sign and verify.
+    def hmac(
+        cls, secret: str | bytes, algorithm: str = "HS256", *, kid: str | None = None, setting: str = "the secret"
+    ) -> "Key":
+        """Build a key from a secret shared by all who sign and verify; `setting` is what errors call it.
 
         The secret has at least as many bytes as the hash (RFC 7518, 3.2): 32 for HS256, 48 for HS384, 64 for HS512.
         `python -c "import secrets; print(secrets.token_urlsafe(64))"` makes one that is long enough for all.
@@ -67,17 +69,18 @@ class Key:
         """
         if algorithm not in _HMAC_BYTES:
             raise ConfigurationError(f"algorithm {algorithm!r} takes no secret: use one of {', '.join(_HMAC_BYTES)}")
-        raw = secret.encode() if isinstance(secret, str) else secret
+        raw = _encoded(secret, setting)
         remedy = 'make one with: python -c "import secrets; print(secrets.token_urlsafe(64))"'
         if len(raw) < _HMAC_BYTES[algorithm]:
             needed = _HMAC_BYTES[algorithm]
-            raise ConfigurationError(f"the secret for {algorithm} has {len(raw)} bytes, it needs {needed}; {remedy}")
-        if raw.lower().startswith(_WELL_KNOWN):
-            raise ConfigurationError(f"the secret is one that tutorials use, so anybody can sign with it; {remedy}")
-        if len(set(raw)) < _MIN_DISTINCT_BYTES:
-            raise ConfigurationError(f"the secret repeats a few characters, so it can be guessed; {remedy}")
+            raise ConfigurationError(f"{setting} has {len(raw)} bytes, {algorithm} needs {needed}; {remedy}")
         if b"-----BEGIN" in raw or raw.startswith((b"ssh-", b"ecdsa-")):
-            raise ConfigurationError("the secret is a key file, not a secret: use Key.pem, or make a secret")
+            raise ConfigurationError(f"{setting} is a key file, not a secret: use Key.pem, or make a secret")
+        letters = raw.decode("latin-1").lower().replace("-", "").replace("_", "").replace(" ", "")
+        if any(word in letters for word in _GUESSABLE):
+            raise ConfigurationError(f"{setting} is like those of tutorials, which anybody can try; {remedy}")
+        if len(set(raw)) < _MIN_DISTINCT_BYTES:
+            raise ConfigurationError(f"{setting} repeats a few characters, so it can be guessed; {remedy}")
         return cls(algorithm, jwk.construct(raw, algorithm), kid=kid, can_sign=True)
 
     @classmethod
@@ -122,6 +125,13 @@ class Key:
 
     def __repr__(self) -> str:
         return f"<Key {self.algorithm} kid={self.kid!r}>"
+
+
+def _encoded(secret: object, setting: str) -> bytes:
+    try:
+        return secret if isinstance(secret, bytes) else str.encode(secret)  # type: ignore[arg-type]
+    except (TypeError, UnicodeEncodeError):
+        raise ConfigurationError(f"{setting} must be a str in UTF-8, or bytes, not {type(secret).__name__}") from None
 
 
 class _Pair:

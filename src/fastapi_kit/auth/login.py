@@ -37,6 +37,10 @@ class Login:
     save_hash: Callable[[str], Awaitable[None] | None] | None = None
     """Called with a new hash when the stored one is out of date (bcrypt, or an older profile)."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.scopes, str):
+            raise TypeError(f"Login.scopes got the string {self.scopes!r} in place of a list: write [{self.scopes!r}]")
+
 
 class TokenResponse(BaseModel):
     """A successful log-in (RFC 6749, 5.1)."""
@@ -87,7 +91,8 @@ def login_router(
         grant_type: Annotated[str | None, Form(pattern="^password$")] = None,
     ) -> TokenResponse:
         """Exchange a user name and a password for an access token."""
-        login = await injected.call(username, resolved)
+        # No database holds a NUL, and PostgreSQL refuses to look for one.
+        login = await injected.call(username, resolved) if "\0" not in username else None
         check = await passwords.verify(password, login.password_hash if login is not None else None)
         if login is None or not check.valid or not login.is_active:
             raise InvalidCredentialsError(_NO_STORE)

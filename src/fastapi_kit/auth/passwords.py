@@ -11,7 +11,14 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from fastapi_kit.auth._handlers import OWASP, RFC_9106_LOW_MEMORY, Argon2Profile, BcryptHandler, argon2id_handler
+from fastapi_kit.auth._handlers import (
+    OWASP,
+    RFC_9106_LOW_MEMORY,
+    Argon2Profile,
+    BcryptHandler,
+    argon2id_handler,
+    can_match,
+)
 from fastapi_kit.auth.errors import PasswordsBusyError
 from fastapi_kit.errors import ConfigurationError, needs_extra
 
@@ -81,10 +88,11 @@ class PasswordHasher:
         return await self._run(partial(self._verify, _reveal(password), hashed))
 
     def _verify(self, password: str, hashed: str | None) -> PasswordCheck:
+        dummy_hash = self._get_dummy_hash()  # first, so that making it tells nothing
         if not self._is_hashable(password):
             password, hashed = "", None
-        if hashed is None or not self._context.identify(hashed):
-            self._context.verify(password, self._get_dummy_hash())
+        if hashed is None or not self._context.identify(hashed) or not can_match(password, hashed):
+            self._context.verify(password, dummy_hash)
             return PasswordCheck(valid=False)
         valid, new_hash = self._context.verify_and_update(password, hashed)
         return PasswordCheck(valid, new_hash)

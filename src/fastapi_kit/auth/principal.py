@@ -8,12 +8,11 @@ from typing import Any, Generic, TypeVar
 from starlette.requests import HTTPConnection
 
 from fastapi_kit.auth.bearer import bearer_token
-from fastapi_kit.auth.errors import MalformedCredentialsError, MissingCredentialsError, TokenError
+from fastapi_kit.auth.errors import TokenError
 from fastapi_kit.auth.injection import Injected
 from fastapi_kit.auth.tokens import AccessClaims, TokenService
-from fastapi_kit.errors import Problem
 
-__all__ = ["Authenticator", "OptionalAuthenticator", "Principal"]
+__all__ = ["Authenticator", "Principal", "UserT"]
 
 UserT = TypeVar("UserT")
 _CONNECTION = "fastapi_kit_connection"
@@ -40,12 +39,6 @@ class Authenticator(Generic[UserT]):
     runs: before the token was checked.
     """
 
-    __problems__: tuple[type[Problem], ...] = (
-        MissingCredentialsError,
-        MalformedCredentialsError,
-        TokenError,
-    )
-
     def __init__(
         self,
         tokens: TokenService,
@@ -62,36 +55,23 @@ class Authenticator(Generic[UserT]):
         rest = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in load_user.parameters]
         self.__signature__: inspect.Signature = inspect.Signature([connection, *rest])
 
-    async def __call__(self, **resolved: Any) -> Principal[UserT]:
-        """Return the caller."""
-        principal = await self.find(**resolved)
-        if principal is None:
-            raise MissingCredentialsError
-        return principal
+    async def __call__(self, **resolved: Any) -> Principal[UserT] | None:
+        """Return the caller, `None` where the request carries no credentials.
 
-    async def find(self, **resolved: Any) -> Principal[UserT] | None:
-        """Return the caller, `None` where the request carries no credentials; wrong ones are an error all the same."""
+        Raises `MalformedCredentialsError` (400) and `TokenError` (401). An `is_active` that does not answer with a
+        bool is a `TypeError`: to take a coroutine for a yes would let everybody in.
+        """
         token = bearer_token(resolved.pop(_CONNECTION))
         if token is None:
             return None
         claims = self._tokens.verify(token)
         user = await self._load_user.call(claims, resolved)
-        if user is None:
+        if user is None or user is False:
             raise TokenError("unknown_user")
-        if self._is_active is not None and not self._is_active(user):
-            raise TokenError("inactive_user")
+        if self._is_active is not None:
+            active: object = self._is_active(user)
+            if not isinstance(active, bool):
+                raise TypeError(f"is_active must return a bool, not {type(active).__name__}")
+            if not active:
+                raise TokenError("inactive_user")
         return Principal(user, claims.subject, claims.scopes, frozenset(self._roles(user)), claims)
-
-
-class OptionalAuthenticator(Generic[UserT]):
-    """The same for routes that anonymous callers may use."""
-
-    __problems__: tuple[type[Problem], ...] = (MalformedCredentialsError, TokenError)
-
-    def __init__(self, required: Authenticator[UserT]) -> None:
-        self._required = required
-        self.__signature__: inspect.Signature = required.__signature__
-
-    async def __call__(self, **resolved: Any) -> Principal[UserT] | None:
-        """Return the caller, `None` for an anonymous one."""
-        return await self._required.find(**resolved)

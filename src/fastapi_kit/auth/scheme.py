@@ -1,17 +1,25 @@
 """The dependencies behind the current user and the guards, as FastAPI and its OpenAPI see them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from inspect import Parameter, Signature
-from typing import Annotated, Any, Generic
+from typing import Annotated, Any
 
 from fastapi import Depends
 from fastapi.openapi.models import HTTPBearer, OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.openapi.models import SecurityBase as SchemeModel
+from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 
-from fastapi_kit.auth.principal import Principal, UserT
+from fastapi_kit.auth.errors import (
+    InsufficientScopeError,
+    MalformedCredentialsError,
+    MissingCredentialsError,
+    TokenError,
+)
+from fastapi_kit.auth.principal import Principal
+from fastapi_kit.errors import raises
 
-__all__ = ["GuardedUser", "OptionalUser", "Scheme"]
+__all__ = ["Guarded", "Scheme", "check_scopes"]
 
 
 class Scheme(SecurityBase):
@@ -28,37 +36,50 @@ class Scheme(SecurityBase):
         """Do nothing."""
 
 
-class GuardedUser(SecurityBase, Generic[UserT]):
-    """A dependency that checks the principal and gives the user.
+class Guarded(SecurityBase):
+    """A dependency that lets a principal pass and gives what `result` makes of it.
 
-    It is a security scheme to FastAPI, which so documents it, but the principal below it is not: FastAPI calls a
-    scheme anew for each set of scopes that a route asks for, and the principal once a request.
+    It is a security scheme to FastAPI, which so documents it, but what it stands on is not: FastAPI calls a scheme
+    anew for each set of scopes that a route asks for, and `authenticate` once a request. Whatever scopes are asked of
+    it by `Security(..., scopes=[...])` are checked, and then credentials are no longer optional.
     """
 
-    def __init__(self, scheme: Scheme, principal: Callable[..., Any], check: Callable[..., None], **more: Any) -> None:
+    def __init__(
+        self,
+        scheme: Scheme,
+        authenticate: Callable[..., Any],
+        result: Callable[[Principal[Any]], object],
+        *,
+        check: Callable[..., None] | None = None,
+        is_optional: bool = False,
+        **more: Any,
+    ) -> None:
         self.model: SchemeModel = scheme.model
         self.scheme_name: str = scheme.scheme_name
+        self._result = result
         self._check = check
-        annotations = {"principal": Annotated[Any, Depends(principal)], **more}
+        self._is_optional = is_optional
+        annotations = {"principal": Annotated[Any, Depends(authenticate)], "security_scopes": SecurityScopes, **more}
         self.__signature__: Signature = Signature(
             [Parameter(name, Parameter.KEYWORD_ONLY, annotation=hint) for name, hint in annotations.items()]
         )
+        raises(*([] if is_optional else [MissingCredentialsError]), MalformedCredentialsError, TokenError)(self)
+        raises(MissingCredentialsError, InsufficientScopeError, when_scoped=True)(self)
 
-    async def __call__(self, principal: Principal[UserT], **more: Any) -> UserT:
-        """Return the user if the check passes."""
-        self._check(principal, **more)
-        return principal.user
+    async def __call__(self, principal: Principal[Any] | None, security_scopes: SecurityScopes, **more: Any) -> Any:
+        """Return the result, `None` for an anonymous caller where one is welcome."""
+        if principal is None:
+            if self._is_optional and not security_scopes.scopes:
+                return None
+            raise MissingCredentialsError
+        if security_scopes.scopes:
+            check_scopes(principal, security_scopes.scopes)
+        if self._check is not None:
+            self._check(principal, **more)
+        return self._result(principal)
 
 
-class OptionalUser(SecurityBase, Generic[UserT]):
-    """The same without a check, for routes that anonymous callers may use."""
-
-    def __init__(self, scheme: Scheme, principal: Callable[..., Any]) -> None:
-        self.model: SchemeModel = scheme.model
-        self.scheme_name: str = scheme.scheme_name
-        parameter = Parameter("principal", Parameter.KEYWORD_ONLY, annotation=Annotated[Any, Depends(principal)])
-        self.__signature__: Signature = Signature([parameter])
-
-    async def __call__(self, principal: Principal[UserT] | None) -> UserT | None:
-        """Return the user, `None` for an anonymous caller."""
-        return None if principal is None else principal.user
+def check_scopes(principal: Principal[Any], wanted: Collection[str]) -> None:
+    """Raise `InsufficientScopeError` unless the principal has all these scopes."""
+    if not principal.scopes.issuperset(wanted):
+        raise InsufficientScopeError(wanted)

@@ -21,6 +21,8 @@ __all__ = ["AccessClaims", "IssuedToken", "TokenService"]
 
 _REGISTERED = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope"})
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+_PURPOSE = re.compile(r"[a-z][a-z0-9-]*")
+_MIN_TTL, _MAX_TTL = timedelta(seconds=1), timedelta(hours=24)
 _MAX_LEEWAY = timedelta(minutes=5)
 
 
@@ -41,7 +43,7 @@ class AccessClaims:
     expires_at: float
     """When it ceases to be valid (`exp`)."""
     members: Mapping[str, Any] = field(repr=False)
-    """All claims as they stand in the token."""
+    """All claims as they stand in the token, read-only: arrays are tuples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,14 @@ class TokenService:
         cache_size: int = 4096,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not issuer or not audience:
-            raise ConfigurationError("TokenService needs an issuer and an audience: who issues, and for which API")
-        if not timedelta(seconds=1) <= ttl <= timedelta(hours=24):
+        names: tuple[object, object] = (issuer, audience)
+        if not all(isinstance(name, str) and name for name in names):
+            raise ConfigurationError(
+                "TokenService needs an issuer and an audience, a str each: who issues, for which API"
+            )
+        if not _PURPOSE.fullmatch(purpose):
+            raise ConfigurationError(f"purpose is {purpose!r}: use small letters, digits and hyphens, as in 'reset'")
+        if not _MIN_TTL <= ttl <= _MAX_TTL:
             raise ConfigurationError(f"ttl is {ttl}: choose 1 second to 24 hours; a longer log-in needs refresh tokens")
         if not timedelta(0) <= leeway <= _MAX_LEEWAY:
             raise ConfigurationError(f"leeway is {leeway}: choose 0 to 5 minutes")
@@ -131,7 +138,10 @@ class TokenService:
             raise ValueError(f"these are no scopes (RFC 6749, 3.3): {wrong}")
         if clash := _REGISTERED.intersection(claims or ()):
             raise ValueError(f"these claims are the service's own: {', '.join(sorted(clash))}")
-        lifetime = (ttl or self.ttl).total_seconds()
+        lifetime = self.ttl if ttl is None else ttl
+        if not _MIN_TTL <= lifetime <= _MAX_TTL:
+            raise ValueError(f"ttl is {lifetime}: choose 1 second to 24 hours")
+        expires_in = int(lifetime.total_seconds())
         now = int(self._clock())
         token_id = uuid.uuid4().hex
         members: dict[str, Any] = {
@@ -139,7 +149,7 @@ class TokenService:
             "iss": self._issuer,
             "sub": subject,
             "aud": self._audience,
-            "exp": now + int(lifetime),
+            "exp": now + expires_in,
             "iat": now,
             "jti": token_id,
             "client_id": self._client_id,
@@ -151,7 +161,7 @@ class TokenService:
         token = f"{signed}.{encode_segment(key.sign(signed.encode()))}"
         if len(token) > MAX_TOKEN_BYTES:
             raise ValueError(f"the token would have {len(token)} bytes, {MAX_TOKEN_BYTES} are allowed: fewer claims")
-        return IssuedToken(token, token_id, int(lifetime), allowed)
+        return IssuedToken(token, token_id, expires_in, allowed)
 
     def verify(self, token: str) -> AccessClaims:
         """Return what a token says, if it is genuine, of our type, for us, and valid now.
@@ -195,7 +205,7 @@ class TokenService:
             _date(members, "iat"),
             not_before or 0,
             expires_at,
-            MappingProxyType(members),
+            _frozen(members),
         )
 
     def _check_times(self, claims: AccessClaims) -> None:
@@ -212,6 +222,14 @@ def _date(members: Mapping[str, Any], name: str) -> float | None:
     if name in members and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise TokenError("claims")
     return value
+
+
+def _frozen(value: Any) -> Any:
+    """Return claims that no request can change for the next one that the cache answers."""
+    if isinstance(value, dict):
+        members: dict[str, Any] = value
+        return MappingProxyType({name: _frozen(member) for name, member in members.items()})
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def _json_segment(members: Mapping[str, Any]) -> str:
