@@ -1,12 +1,14 @@
 """What a route can answer with is in its OpenAPI: in our shape, on that route alone."""
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
+import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from openapi_spec_validator import validate
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.testclient import TestClient
 
 from fastapi_kit import errors
@@ -30,6 +32,16 @@ class TooLateError(Problem):
     instead: Offer | None = None
 
 
+class SlowDownError(Problem):
+    code = "slow_down"
+    status = 429
+    title = "Slow down"
+    response_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "Seconds to wait"}
+    limit: Annotated[str, Field(examples=["5/minute"])]
+    left: int
+    offer: Offer
+
+
 class OddInputError(Problem):
     code = "odd_input"
     status = 422
@@ -41,9 +53,9 @@ async def find(item_id: int) -> int:
     return item_id
 
 
-def make_app() -> FastAPI:
+def make_app(**options: Any) -> FastAPI:
     app = FastAPI()
-    errors.install(app)
+    errors.install(app, **options)
     inner, outer = APIRouter(), APIRouter(prefix="/v1", dependencies=[Depends(find)])
 
     @inner.get("/items/{item_id}")
@@ -56,6 +68,19 @@ def make_app() -> FastAPI:
 
     @inner.get("/own/{item_id}", responses={404: {"description": "Mine"}, 422: {"description": "Mine too"}})
     async def own(found: Annotated[int, Depends(find)]) -> None: ...
+
+    @app.get("/slow", responses={429: {"headers": {"X-Own": {"schema": {"type": "integer"}}}}})
+    @raises(SlowDownError)
+    async def slow() -> None: ...
+
+    @app.get("/late-only")
+    @raises(SlowDownError, TooLateError)
+    async def late_only(late: bool = True) -> None:
+        raise (
+            TooLateError
+            if late
+            else SlowDownError(limit="5/minute", left=0, offer=Offer(price=Decimal(1)), headers={"Retry-After": "1"})
+        )
 
     @app.get("/plain")
     async def plain() -> None: ...
@@ -106,6 +131,49 @@ def test_several_problems_of_one_status_are_alternatives() -> None:
     assert ref(odd["422"]) == {
         "anyOf": [{"$ref": "#/components/schemas/ValidationProblem"}, {"$ref": "#/components/schemas/OddInputError"}]
     }
+
+
+def test_each_of_several_is_shown_by_its_example() -> None:
+    odd = responses_of(make_app(), "/v1/odd/{item_id}")
+    assert "examples" not in responses_of(make_app(), "/v1/items/{item_id}")["409"]["content"]
+    for status, codes in {"409": {"conflict", "too_late"}, "422": {"validation_error", "odd_input"}}.items():
+        examples = odd[status]["content"]["application/problem+json"]["examples"]
+        assert set(examples) == codes
+        for code, example in examples.items():
+            assert (example["value"]["code"], example["value"]["status"]) == (code, int(status))
+
+
+@pytest.mark.parametrize("options", [{}, {"type_base": "https://errors.example.com/"}])
+def test_an_example_is_what_the_app_answers(options: dict[str, str]) -> None:
+    app = make_app(**options)
+    schemas = app.openapi()["components"]["schemas"]
+    client = TestClient(app)
+
+    def differs(name: str, answer: Any) -> dict[str, Any]:
+        (example,) = schemas[name]["examples"]
+        body = answer.json()
+        assert set(example) == set(body) - ({"offer"} if name == "SlowDownError" else set())
+        assert len(example["request_id"]) == len(body["request_id"])
+        return {key: value for key, value in example.items() if key != "request_id" and value != body[key]}
+
+    assert differs("TooLateError", client.get("/late-only")) == {}
+    assert differs("SlowDownError", client.get("/late-only?late=0")) == {}
+    assert set(differs("ValidationProblem", client.get("/late-only?late=x"))) == {"errors"}
+    assert schemas["TooLateError"]["examples"][0]["instead"] is None
+
+    @app.get("/crash")
+    async def crash() -> None:
+        raise RuntimeError
+
+    assert differs("Problem", client.get("/crash")) == {}
+
+
+def test_the_headers_of_a_problem_are_documented() -> None:
+    app = make_app()
+    retry_after = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "string"}}}
+    assert responses_of(app, "/late-only")["429"]["headers"] == retry_after
+    assert responses_of(app, "/slow")["429"]["headers"] == {"X-Own": {"schema": {"type": "integer"}}}
+    assert "headers" not in responses_of(app, "/late-only")["409"]
 
 
 def test_what_the_application_wrote_itself_stays() -> None:

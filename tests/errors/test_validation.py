@@ -1,6 +1,8 @@
 """Pointers resolve in the body that was sent; nothing that was sent comes back."""
 
 import json
+import time
+from base64 import b64encode
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -8,10 +10,22 @@ import pytest
 from fastapi import Body, FastAPI, Form, Header, Query
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AnyUrl, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AnyUrl,
+    Base64Str,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 from starlette.testclient import TestClient
 
 from fastapi_kit import errors
+from fastapi_kit.schemas import InputModel, PasswordPolicy, ShortText
 
 
 class Cat(BaseModel):
@@ -30,12 +44,100 @@ class Node(BaseModel):
     children: list["Node"] = []
 
 
+class Versioned(BaseModel):
+    version: Literal[1]
+    size: int
+
+
+class Unversioned(BaseModel):
+    version: Literal[0]
+
+
+class Tree(InputModel):
+    a: "Tree | None" = None
+    tags: list[str] = Field(default=[])
+
+
+class Counts(InputModel):
+    counts: dict[str, Tree] = Field(default={})
+    name: str = ""
+    limited: dict[int, int] = Field(default={})
+
+
+def refuse_all(message: str) -> None:
+    raise ValueError(message)
+
+
+class Taken(InputModel):
+    """Each field is refused with a text that holds what it was read as, in one form or another."""
+
+    name: ShortText = ""
+    number: int = 0
+    id: UUID | None = None
+    encoded: Base64Str = ""
+    cut: str = ""
+    email: str = ""
+    asserted: str = ""
+    password: Annotated[SecretStr | None, PasswordPolicy(min_length=8, max_length=20)] = None
+    literal: str = ""
+    helped: str = ""
+    custom: str = ""
+    limited: int = 0
+
+    @field_validator("name", "number", "id", "encoded")
+    @classmethod
+    def _taken(cls, value: Any) -> Any:
+        raise ValueError(f"{value} is taken")
+
+    @field_validator("cut")
+    @classmethod
+    def _cut(cls, value: str) -> str:
+        raise ValueError(f"{value[:6]!r} is a bad beginning, {value.upper()} too")
+
+    @field_validator("email")
+    @classmethod
+    def _email(cls, value: str) -> str:
+        raise PydanticCustomError("value_error", "no mail to {domain}", {"domain": value.partition("@")[2]})
+
+    @field_validator("asserted")
+    @classmethod
+    def _asserted(cls, value: str) -> str:
+        raise AssertionError(value)
+
+    @field_validator("literal")
+    @classmethod
+    def _literal(cls, value: str) -> str:
+        raise ValueError("Choose another one")
+
+    @field_validator("helped")
+    @classmethod
+    def _helped(cls, value: str) -> str:
+        refuse_all("Ask for help")
+        return value
+
+    @field_validator("custom")
+    @classmethod
+    def _custom(cls, value: str) -> str:
+        raise PydanticCustomError("taken", "This one is taken")
+
+    @field_validator("limited")
+    @classmethod
+    def _limited(cls, value: int) -> int:
+        raise PydanticCustomError("too_many", "Order {le} at most", {"le": 5})
+
+
+class Filters(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    page: int = 1
+
+
 class Order(BaseModel):
     number: int = 0
     unit: Annotated[int, Field(alias="unit/price~eur")] = 0
     either: int | list[int] | None = None
     pet: Annotated[Cat | Dog, Field(discriminator="kind")] | None = None
     Cat: dict[str, int] = {}
+    document: Annotated[Versioned | Unversioned, Field(discriminator="version")] | None = None
     node: Node | None = None
     matrix: list[list[int]] = []
     id: UUID | None = None
@@ -64,7 +166,7 @@ class Order(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Order":
-        assert self.email != "hunter2@x", "hunter2@x is banned"
+        assert self.email != "hunter2@x", f"{self.email} is banned"
         return self
 
 
@@ -82,6 +184,22 @@ async def embedded(order: Annotated[Order, Body(embed=True)]) -> None: ...
 
 @app.post("/form")
 async def form(age: Annotated[int, Form()]) -> None: ...
+
+
+@app.post("/trees")
+async def trees(tree: Tree) -> None: ...
+
+
+@app.post("/counts")
+async def counts(counts: Counts) -> None: ...
+
+
+@app.post("/taken")
+async def taken(taken: Taken) -> None: ...
+
+
+@app.get("/filtered")
+async def filtered(filters: Annotated[Filters, Query()]) -> None: ...
 
 
 @app.get("/items/{item_id}")
@@ -117,6 +235,7 @@ def refuse(path: str, body: Any) -> list[dict[str, Any]]:
         ({"pet": {"kind": "cat", "lives": 9, "cat": 1}}, "/pet/cat"),
         ({"pet": {"kind": "dog", "tricks": {"dog": "x"}}}, "/pet/tricks/dog"),
         ({"pet": {"kind": "cow"}}, "/pet"),
+        ({"document": {"version": 1, "size": "x"}}, "/document/size"),
         ({"pet": {"kind": "cat"}}, "/pet"),
         ({"matrix": [[1], [2, "x"]]}, "/matrix/1/1"),
         ({"node": {"value": 1, "children": [{"value": 2}, {"children": []}]}}, "/node/children/1"),
@@ -147,6 +266,43 @@ def test_deep_recursion_is_answered_quickly_and_points_to_the_end() -> None:
         body = {"value": 1, "children": [body]}
     (error,) = refuse("/orders", {"node": body})
     assert error["pointer"] == "/node" + "/children/0" * 60 + "/value"
+
+
+def send_as_json(path: str, body: bytes) -> list[dict[str, Any]]:
+    begin = time.perf_counter()
+    response = client.post(path, content=body, headers={"content-type": "application/json"})
+    assert time.perf_counter() - begin < 2, "the event loop stood still"
+    assert response.status_code == 422
+    found: list[dict[str, Any]] = response.json()["errors"]
+    return found
+
+
+def test_a_name_that_comes_again_and_again_costs_no_time() -> None:
+    body = b'{"a":' * 200 + b'{"tags":["\\u0000"]}' + b"}" * 200
+    (error,) = send_as_json("/trees", body)
+    assert (error["code"], error["pointer"]) == ("string_nul", "/a" * 200 + "/tags/0")
+    assert resolve(error["pointer"], json.loads(body)) == "\0"
+    leaf = b'{"tags":[' + b",".join([b'"\\u0000"'] * 150) + b"]}"
+    found = send_as_json("/trees", b'{"a":' * 200 + leaf + b"}" * 200)
+    assert {error["pointer"] for error in found} == {"/a" * 128}  # the parent that 256 characters can name
+
+
+def test_an_error_without_its_input_is_not_taken_for_one_about_another_null() -> None:
+    (error,) = refuse("/counts", {"counts": {"x": {"tags": ["\0"]}}, "name": "b"})
+    assert error["pointer"] == "/counts/x/tags/0"
+    (error,) = refuse("/trees", {"a": {"a": None, "tags": ["\0"]}, "tags": []})
+    assert error["pointer"] == "/a/tags/0"
+    (error,) = refuse("/counts", {"limited": {"1": True}})
+    assert error["pointer"] == "/limited/1"
+
+
+def test_the_names_of_a_request_do_not_come_back_a_hundred_times() -> None:
+    body = {"counts": {"K" * 100_000: {str(number): 1 for number in range(100)}}}
+    response = client.post("/counts", json=body)
+    assert len(response.content) < 10_000
+    assert {error["pointer"] for error in response.json()["errors"]} == {"/counts"}
+    (error,) = client.get("/filtered?" + "K" * 30_000 + "=1").json()["errors"]
+    assert (error["in"], error["name"]) == ("query", "K" * 25_600)
 
 
 def test_parameters_have_in_and_name() -> None:
@@ -197,7 +353,46 @@ def test_no_value_comes_back(body: Any, sent: str) -> None:
     assert sent not in response.text
 
 
-def test_what_a_validator_of_the_application_says_is_kept_if_it_quotes_nothing() -> None:
+@pytest.mark.parametrize(
+    ("field", "value", "leaks"),
+    [
+        ("name", " s3cret value ", "s3cret"),
+        ("name", "s3cret", "s3cret"),
+        ("number", " 4242 ", "4242"),
+        ("number", "0004242", "4242"),
+        ("id", "550E8400E29B41D4A716446655440000", "550e8400"),
+        ("encoded", b64encode(b"s3cret").decode(), "s3cret"),
+        ("cut", "s3cret\n'value\"", "s3cret"),
+        ("cut", "s3cret value", "S3CRET"),
+        ("email", "ann@s3cret.example", "s3cret"),
+        ("asserted", "s3cret", "s3cret"),
+    ],
+)
+def test_what_was_sent_does_not_come_back_in_another_form(field: str, value: Any, leaks: str) -> None:
+    response = client.post("/taken", json={field: value})
+    (error,) = response.json()["errors"]
+    assert leaks not in response.text
+    assert (error["detail"], error["pointer"]) == ("The value is not valid", f"/{field}")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "detail"),
+    [
+        ("literal", "another", "Choose another one"),
+        ("literal", "one" * 400_000, "Choose another one"),
+        ("helped", "help", "Ask for help"),
+        ("custom", "This one is taken", "This one is taken"),
+        ("limited", "5", "Order 5 at most"),
+        ("password", "8", "Password should have at least 8 characters"),
+        ("password", "x" * 1_000_000, "Password should have at most 20 characters"),
+    ],
+)
+def test_a_text_that_stands_in_the_code_is_passed_on_at_no_cost(field: str, value: str, detail: str) -> None:
+    (error,) = send_as_json("/taken", json.dumps({field: value}).encode())
+    assert error["detail"] == detail
+
+
+def test_what_a_validator_of_the_application_says_is_kept_if_it_is_a_literal() -> None:
     (error,) = refuse("/orders", {"password": "weak"})
     assert error["detail"] == "Choose a longer password"
     (error,) = refuse("/orders", {"password": "leak"})

@@ -1,6 +1,9 @@
 """What the auth block answers with, and the challenges of RFC 6750, section 3."""
 
 from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+from pydantic import Field
 
 from fastapi_kit.errors import Problem
 
@@ -15,12 +18,17 @@ __all__ = [
 ]
 
 
+_RETRY_AFTER = {"Retry-After": "Seconds to wait before the next try."}
+_CHALLENGE = {"WWW-Authenticate": "How to authenticate, and what was wrong (RFC 6750, section 3)."}
+
+
 class MissingCredentialsError(Problem):
     """Answer 401: the request carries no credentials. The challenge is bare (RFC 6750, 3.1)."""
 
     code = "missing_credentials"
     status = 401
     title = "Authentication is required"
+    response_headers = _CHALLENGE
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": "Bearer"})
@@ -32,6 +40,7 @@ class MalformedCredentialsError(Problem):
     code = "invalid_request"
     status = 400
     title = "The credentials are malformed"
+    response_headers = _CHALLENGE
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail, headers={"WWW-Authenticate": 'Bearer error="invalid_request"'})
@@ -47,6 +56,7 @@ class TokenError(Problem):
     code = "invalid_token"
     status = 401
     title = "The token is not valid"
+    response_headers = _CHALLENGE
 
     def __init__(self, reason: str = "invalid") -> None:
         self.reason = reason
@@ -62,6 +72,7 @@ class InsufficientScopeError(Problem):
     code = "insufficient_scope"
     status = 403
     title = "The token lacks a scope"
+    response_headers = _CHALLENGE
 
     def __init__(self, scopes: Iterable[str]) -> None:
         challenge = f'Bearer error="insufficient_scope", scope="{" ".join(sorted(scopes))}"'
@@ -82,7 +93,8 @@ class InvalidCredentialsError(Problem):
     code = "invalid_credentials"
     status = 401
     title = "The user name or the password is wrong"
-    error: str
+    response_headers = _CHALLENGE
+    error: Annotated[str, Field(examples=["invalid_grant"])]
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         # The member `error` is what OAuth2 clients look for (RFC 6749, 5.2).
@@ -95,6 +107,7 @@ class PasswordsBusyError(Problem):
     code = "passwords_busy"
     status = 503
     title = "Too many log-ins at once"
+    response_headers = _RETRY_AFTER
 
     def __init__(self) -> None:
         super().__init__("Try again in a few seconds.", headers={"Retry-After": "2"})

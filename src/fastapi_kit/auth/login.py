@@ -62,7 +62,7 @@ def login_router(
 
     `find_login(username, ...)` looks an account up, `None` if there is none; it takes dependencies after the user name,
     as `load_user` does. A session that it takes as a dependency stays open while the password is hashed, some 100 ms;
-    one that it opens itself (`async with db.session()`) does not.
+    one that it opens itself (`async with db.session(read_only=True)`) does not.
 
     Answers 200 with `Cache-Control: no-store`; `InvalidCredentialsError` (401) alike, after the same time, for an
     unknown user, a wrong password and an inactive account; `PasswordsBusyError` (503). The token has the scopes that

@@ -1,10 +1,10 @@
 """One error shape for a whole API: RFC 9457 problem details, and the handlers that see to it."""
 
 from fastapi_kit.errors.configuration import ConfigurationError, needs_extra
-from fastapi_kit.errors.install import install
+from fastapi_kit.errors.declaration import problems_of, raises
+from fastapi_kit.errors.installation import install
 from fastapi_kit.errors.problem import Problem, catalogue
-from fastapi_kit.errors.raises import problems_of, raises
-from fastapi_kit.errors.request_id import request_id
+from fastapi_kit.errors.request_ids import request_id
 from fastapi_kit.errors.standard import BadRequestError, ConflictError, NotFoundError, UnavailableError
 
 __all__ = [

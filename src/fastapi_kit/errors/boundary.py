@@ -8,12 +8,31 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_kit.errors.render import Renderer
-from fastapi_kit.errors.request_id import HEADER, REQUEST_ID, accept_request_id
+from fastapi_kit.errors.request_ids import HEADER, REQUEST_ID, accept_request_id
 
 __all__ = ["Boundary"]
 
 _log = logging.getLogger("fastapi_kit.errors")
 _MAX_DETAIL = 200
+_OF_A_BODY = frozenset(
+    {
+        b"content-digest",
+        b"content-disposition",
+        b"content-encoding",
+        b"content-language",
+        b"content-length",
+        b"content-location",
+        b"content-md5",
+        b"content-type",
+        b"digest",
+        b"etag",
+        b"last-modified",
+        b"repr-digest",
+        b"trailer",
+        b"transfer-encoding",
+    }
+)
+"""Headers that would be wrong about another body. Content-Range stays: on a 416 it is about the resource."""
 
 
 class Boundary:
@@ -44,18 +63,22 @@ class Boundary:
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = (HEADER, accept_request_id(scope).encode())
-        kept: list[Message] = []
+        held: _Held | None = None
         started = complete = False
 
         async def pass_on(message: Message) -> None:
-            nonlocal started, complete
-            if kept:
-                kept.append(message)
-                return
-            if message["type"] == "http.response.start":
+            nonlocal held, started, complete
+            if held is not None:
+                if not held.is_streamed_page(message):
+                    held.add(message)
+                    return
+                start, held, started = held.start, None, True
+                _identify(start["headers"], request_id)
+                await send(start)
+            elif message["type"] == "http.response.start":
                 headers = message.setdefault("headers", [])
                 if message["status"] >= 400 and _is_foreign(message["status"], headers):
-                    kept.append(message)
+                    held = _Held(message)
                     return
                 _identify(headers, request_id)
                 started = True
@@ -72,14 +95,14 @@ class Boundary:
             if started:
                 return
         else:
-            if not kept:
+            if held is None:
                 return
-            if _header(kept[0]["headers"], b"content-type").startswith(b"text/html"):  # an endpoint's own page
-                _identify(kept[0]["headers"], request_id)
-                for message in kept:
-                    await send(message)
+            if held.page is not None:  # an endpoint's own
+                _identify(held.start["headers"], request_id)
+                await send(held.start)
+                await send(held.page)
                 return
-            response = self._replacement(Request(scope), kept)
+            response = self._replacement(Request(scope), held)
         _identify(response.raw_headers, request_id)
         await response(scope, receive, send)
 
@@ -89,16 +112,39 @@ class Boundary:
         _log.error("%s %s failed, request id %s", request.method, request.url.path, REQUEST_ID.get(), exc_info=exc)
         return self._renderer.render(request, 500, "internal_server_error")
 
-    def _replacement(self, request: Request, kept: list[Message]) -> Response:
-        status: int = kept[0]["status"]
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1")
-            for name, value in kept[0]["headers"]
-            if name.lower() not in (b"content-type", b"content-length")
-        }
-        text = b"".join(message.get("body", b"") for message in kept[1:])
-        detail = text[:_MAX_DETAIL].decode("utf-8", "replace") if status != 500 else ""
-        return self._renderer.render(request, status, detail=detail, headers=headers)
+    def _replacement(self, request: Request, held: "_Held") -> Response:
+        status: int = held.start["status"]
+        headers: list[tuple[bytes, bytes]] = held.start["headers"]
+        is_readable = status != 500 and not _header(headers, b"content-encoding")
+        detail = held.text.decode("utf-8", "ignore") if is_readable else ""
+        response = self._renderer.render(request, status, detail=detail)
+        response.raw_headers.extend(header for header in headers if header[0].lower() not in _OF_A_BODY)
+        return response
+
+
+class _Held:
+    """A response that is kept back until the app is done: its start, and what may be needed of its body.
+
+    Of text that is the beginning. The page that `debug` makes of a crash comes in one message, so only a page in one
+    message is kept: one that is streamed is an endpoint's own.
+    """
+
+    def __init__(self, start: Message) -> None:
+        self.start = start
+        self.text = b""
+        self.page: Message | None = None
+        self._is_html = _header(start["headers"], b"content-type").startswith(b"text/html")
+
+    def is_streamed_page(self, message: Message) -> bool:
+        """Tell whether the message begins a page that is not `debug`'s."""
+        return self._is_html and bool(message.get("more_body", False))
+
+    def add(self, message: Message) -> None:
+        """Keep what may be needed of a message of the body."""
+        if self._is_html:
+            self.page = message
+        else:
+            self.text += message.get("body", b"")[: _MAX_DETAIL - len(self.text)]
 
 
 def _identify(headers: list[tuple[bytes, bytes]], request_id: tuple[bytes, bytes]) -> None:

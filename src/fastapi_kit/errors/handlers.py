@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
 from fastapi_kit.errors.render import Renderer
-from fastapi_kit.errors.request_id import request_id
+from fastapi_kit.errors.request_ids import request_id
 from fastapi_kit.errors.validation import describe
 
 __all__ = ["Handlers"]
@@ -51,9 +51,12 @@ class Handlers:
         await websocket.close(1008, f"validation_error: {len(exc.errors())} in the request")
 
     async def group(self, connection: HTTPConnection, exc: ExceptionGroup[Exception]) -> Response | None:
-        """Answer a group whose exceptions are all of one kind like the first of them; a mixed one is a crash."""
+        """Answer a group whose exceptions are all of one kind like the first of them; a mixed one is a crash.
+
+        Of one kind are those of one class and, where they have one, one status.
+        """
         first, *others = _leaves(exc)
-        if all(type(other) is type(first) for other in others):
+        if all(_kind(other) == _kind(first) for other in others):
             for kind in type(first).__mro__:
                 handler = connection.app.exception_handlers.get(kind)
                 if handler is not None and kind is not Exception:
@@ -61,6 +64,10 @@ class Handlers:
                     response: Response | None = await answer if inspect.isawaitable(answer) else answer
                     return response
         raise exc
+
+
+def _kind(exc: Exception) -> tuple[type[Exception], int | None]:
+    return type(exc), getattr(exc, "status_code", None)
 
 
 def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:

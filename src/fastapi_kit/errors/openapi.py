@@ -1,22 +1,26 @@
 """The problems of each route in the OpenAPI document."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from fastapi_kit._fastapi import Route, routes_of
+from fastapi_kit.errors.declaration import problems_of
 from fastapi_kit.errors.problem import Problem
-from fastapi_kit.errors.raises import problems_of
-from fastapi_kit.errors.render import MEDIA_TYPE
+from fastapi_kit.errors.render import MEDIA_TYPE, Renderer
 
 __all__ = ["document_problems"]
 
 _REF = "#/components/schemas/"
 _STOCK_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
-_PROBLEM = {
+_ID = "5f0c8e2a9b7d41c6a3e81d20f4b7690c"
+_VALIDATION_ERROR = {"detail": "Input should be greater than 0", "code": "greater_than", "pointer": "/items/0/quantity"}
+
+_PROBLEM: dict[str, Any] = {
     "title": "Problem",
     "description": "An error (RFC 9457). `code` is stable; branch on it, not on the prose.",
     "type": "object",
@@ -30,7 +34,7 @@ _PROBLEM = {
         "request_id": {"type": "string"},
     },
 }
-_VALIDATION_PROBLEM = {
+_VALIDATION_PROBLEM: dict[str, Any] = {
     "title": "ValidationProblem",
     "description": "Where the request is wrong: each error has `pointer` (RFC 6901, in the body), or `in` and `name`.",
     "allOf": [{"$ref": _REF + "Problem"}],
@@ -54,13 +58,15 @@ _VALIDATION_PROBLEM = {
         },
     },
 }
+_SAMPLES = {"string": "string", "integer": 0, "number": 0, "boolean": False, "array": []}
 
 
-def document_problems(app: FastAPI) -> Callable[[], dict[str, Any]]:
+def document_problems(app: FastAPI, renderer: Renderer) -> Callable[[], dict[str, Any]]:
     """Return an `openapi` method for the app that documents what each route can answer with.
 
     On every operation: `default`, any problem; where there is a body or a parameter, the 422 in our shape in place
-    of FastAPI's; and, on exactly the routes that use them, the problems declared with `raises`.
+    of FastAPI's; and, on exactly the routes that use them, the problems declared with `raises`, each with an example
+    as `renderer` writes it.
     """
     generate = app.openapi
     done: dict[str, Any] | None = None
@@ -69,71 +75,102 @@ def document_problems(app: FastAPI) -> Callable[[], dict[str, Any]]:
         nonlocal done
         schema = generate()  # FastAPI caches it, and makes a new one after a route was added
         if schema is not done:
-            _rewrite(schema, routes_of(app))
+            _Document(schema, renderer).add_problems(routes_of(app))
             done = schema
         return schema
 
     return openapi
 
 
-def _rewrite(schema: dict[str, Any], routes: Iterable[Route]) -> None:
-    schemas: dict[str, Any] = schema.setdefault("components", {}).setdefault("schemas", {})
-    paths: dict[str, Any] = schema["paths"]
-    schemas["Problem"] = _PROBLEM
-    for operation in (operation for path in paths.values() for operation in path.values()):
-        responses = operation["responses"]
+class _Document:
+    """An OpenAPI document of FastAPI's, to which the problems are added."""
+
+    def __init__(self, document: dict[str, Any], renderer: Renderer) -> None:
+        self._document = document
+        self._paths: dict[str, Any] = document["paths"]
+        self._schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
+        self._renderer = renderer
+
+    def add_problems(self, routes: Iterable[Route]) -> None:
+        """Add the general ones to every operation, and to those of `routes` what they declare."""
+        self._schemas["Problem"] = _PROBLEM | {"examples": [self._example(Problem.status, Problem.code, Problem.title)]}
+        for operation in (operation for path in self._paths.values() for operation in path.values()):
+            self._add_general(operation["responses"])
+        for route in routes:
+            kinds = {
+                kind: None
+                for dependency in route.dependencies
+                for kind in problems_of(dependency.call, scoped=dependency.is_scoped)
+            }
+            for method in route.methods:
+                operation = self._paths.get(route.path, {}).get(method.lower())
+                if operation is not None:  # else it is not in the schema
+                    self._add_declared(operation["responses"], kinds)
+        for name in _STOCK_SCHEMAS:
+            if f"'{_REF}{name}'" not in str(self._document):
+                self._schemas.pop(name, None)
+
+    def _add_general(self, responses: dict[str, Any]) -> None:
         if "HTTPValidationError" in str(responses.get("422")):
-            responses["422"] = _response("The request is not valid", _REF + "ValidationProblem")
-            schemas["ValidationProblem"] = _VALIDATION_PROBLEM
-        responses.setdefault("default", _response("Any other problem", _REF + "Problem"))
-    for route in routes:
-        kinds = {
-            kind: None
-            for dependency in route.dependencies
-            for kind in problems_of(dependency.call, scoped=dependency.is_scoped)
+            responses["422"] = self._response("The request is not valid", ["ValidationProblem"])
+            example = self._example(422, "validation_error", "The request is not valid", errors=[_VALIDATION_ERROR])
+            self._schemas["ValidationProblem"] = _VALIDATION_PROBLEM | {"examples": [example]}
+        responses.setdefault("default", self._response("Any other problem", ["Problem"]))
+
+    def _add_declared(self, responses: dict[str, Any], kinds: Iterable[type[Problem]]) -> None:
+        by_status: dict[str, list[type[Problem]]] = {}
+        for kind in kinds:
+            by_status.setdefault(str(kind.status), []).append(kind)
+            if kind.__name__ not in self._schemas:
+                self._schemas[kind.__name__] = self._schema_of(kind)
+        for status, same in by_status.items():
+            names = [kind.__name__ for kind in same]
+            if status == "422" and "ValidationProblem" in str(responses.get("422")):
+                names.insert(0, "ValidationProblem")
+            added = self._response("; ".join(dict.fromkeys(kind.title for kind in same)), names)
+            headers = {name: text for kind in same for name, text in kind.response_headers.items()}
+            if headers:
+                added["headers"] = {
+                    name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()
+                }
+            # What the application wrote about this status stays.
+            responses[status] = added if status == "422" else {**added, **responses.get(status, {})}
+
+    def _schema_of(self, kind: type[Problem]) -> dict[str, Any]:
+        properties: dict[str, Any] = {"code": {"const": kind.code}}
+        extensions: dict[str, Any] = {}
+        for name, annotation in kind.extension_types().items():
+            member = TypeAdapter(annotation).json_schema(mode="serialization", ref_template=_REF + "{model}")
+            self._schemas.update(member.pop("$defs", {}))
+            properties[name] = member
+            extensions |= _sample(kind, name, member)
+        return {
+            "title": kind.title,
+            "description": (kind.__doc__ or kind.title).strip().split("\n")[0],
+            "allOf": [{"$ref": _REF + "Problem"}],
+            "type": "object",
+            "required": ["code", *kind.extension_types()],
+            "properties": properties,
+            "examples": [self._example(kind.status, kind.code, kind.title, **extensions)],
         }
-        for method in route.methods:
-            operation = paths.get(route.path, {}).get(method.lower())
-            if operation is not None:  # else it is not in the schema
-                _add_problems(operation["responses"], kinds, schemas)
-    for name in _STOCK_SCHEMAS:
-        if f'"{_REF}{name}"'.replace('"', "'") not in str(schema):
-            schemas.pop(name, None)
+
+    def _example(self, status: int, code: str, title: str, **extensions: Any) -> dict[str, Any]:
+        return {**self._renderer.members(status, code, title), "request_id": _ID, **extensions}
+
+    def _response(self, description: str, names: Sequence[str]) -> dict[str, Any]:
+        """Return a response of one of the named schemas; of several, each is shown by its example."""
+        content: dict[str, Any] = {"schema": {"$ref": _REF + names[0]}}
+        if len(names) > 1:
+            content["schema"] = {"anyOf": [{"$ref": _REF + name} for name in names]}
+            examples = [self._schemas[name]["examples"][0] for name in names]
+            content["examples"] = {example["code"]: {"value": example} for example in examples}
+        return {"description": description, "content": {MEDIA_TYPE: content}}
 
 
-def _add_problems(responses: dict[str, Any], kinds: Iterable[type[Problem]], schemas: dict[str, Any]) -> None:
-    by_status: dict[str, list[type[Problem]]] = {}
-    for kind in kinds:
-        by_status.setdefault(str(kind.status), []).append(kind)
-        schemas.setdefault(kind.__name__, _schema_of(kind, schemas))
-    for status, same in by_status.items():
-        refs = [{"$ref": _REF + kind.__name__} for kind in same]
-        if status == "422" and "ValidationProblem" in str(responses.get("422")):
-            refs.insert(0, {"$ref": _REF + "ValidationProblem"})
-        description = "; ".join(dict.fromkeys(kind.title for kind in same))
-        added = {
-            "description": description,
-            "content": {MEDIA_TYPE: {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}},
-        }
-        # What the application wrote about this status stays.
-        responses[status] = added if status == "422" else {**added, **responses.get(status, {})}
-
-
-def _schema_of(kind: type[Problem], schemas: dict[str, Any]) -> dict[str, Any]:
-    properties: dict[str, Any] = {"code": {"const": kind.code}}
-    for name, annotation in kind.extension_types().items():
-        member = TypeAdapter(annotation).json_schema(mode="serialization", ref_template=_REF + "{model}")
-        schemas.update(member.pop("$defs", {}))
-        properties[name] = member
-    return {
-        "title": kind.title,
-        "description": (kind.__doc__ or kind.title).strip().split("\n")[0],
-        "allOf": [{"$ref": _REF + "Problem"}],
-        "type": "object",
-        "required": ["code", *kind.extension_types()],
-        "properties": properties,
-    }
-
-
-def _response(description: str, ref: str) -> dict[str, Any]:
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": {"$ref": ref}}}}
+def _sample(kind: type[Problem], name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return an extension for an example: of its annotation, its default, or the plainest of its type; or none."""
+    if "examples" in schema:
+        return {name: schema["examples"][0]}
+    if hasattr(kind, name):
+        return {name: to_jsonable_python(getattr(kind, name), serialize_unknown=True)}
+    return {name: _SAMPLES[schema["type"]]} if schema.get("type") in _SAMPLES else {}

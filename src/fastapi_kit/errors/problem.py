@@ -10,13 +10,13 @@ from starlette.exceptions import HTTPException
 
 __all__ = ["Problem", "catalogue", "phrase_of"]
 
-_RFC_9110_PHRASES = {
+_PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
     413: "Content Too Large",
     414: "URI Too Long",
     416: "Range Not Satisfiable",
     422: "Unprocessable Content",
 }
-"""Renamed in Python 3.13: a code made of the phrase must not depend on the interpreter."""
+"""Those of RFC 9110, which Python has since 3.13: a code made of the phrase must not depend on the interpreter."""
 
 RESERVED = frozenset({"type", "title", "status", "detail", "instance", "code", "request_id", "headers"})
 """Names an extension may not take: the members of RFC 9457 and those that every body carries."""
@@ -34,7 +34,11 @@ class Problem(_ProblemFields):
     changed once published), `status` (400 to 599) and `title` (the same text each time).
     Each further annotation is an extension member of the body and a keyword-only argument;
     one with a default may be left out. `detail` says what happened this time: it goes to
-    the client, so it must hold no secret. `headers` are added to the response.
+    the client, so it must hold no secret. `headers` are added to the response; `response_headers`
+    documents them in OpenAPI, the name of each with a description.
+
+    Without the `type_base` of `errors.install` the body's `title` is the phrase of the status (RFC 9457,
+    4.2.1), and the class's title stands as `detail` where none is given.
 
     It is a Starlette `HTTPException`: without `errors.install` an app still answers with
     the right status and headers, in FastAPI's own body.
@@ -55,6 +59,7 @@ class Problem(_ProblemFields):
     code: ClassVar[str] = "internal_server_error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal Server Error"
+    response_headers: ClassVar[Mapping[str, str]] = {}
     if TYPE_CHECKING:  # set by HTTPException; named here for the derived constructors only
         detail: str = field(default="", kw_only=False)
         headers: Mapping[str, str] | None = field(default=None)
@@ -104,12 +109,7 @@ class Problem(_ProblemFields):
 
 def phrase_of(status: int) -> str:
     """Return the registered phrase of a status; `"Error"` for one that is not registered."""
-    if status in _RFC_9110_PHRASES:
-        return _RFC_9110_PHRASES[status]
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"
+    return _PHRASES.get(status, "Error")
 
 
 def _is_class_variable(hint: object) -> bool:

@@ -10,11 +10,13 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from fastapi_kit.errors.problem import Problem, phrase_of
-from fastapi_kit.errors.request_id import accept_request_id
+from fastapi_kit.errors.request_ids import accept_request_id
 
 __all__ = ["MEDIA_TYPE", "Renderer", "TitleOf"]
 
 MEDIA_TYPE = "application/problem+json"
+
+_OF_THE_BODY = frozenset({"content-type", "content-length"})
 
 TitleOf = Callable[[str, str, HTTPConnection], str]
 """`(code, title, connection) -> title`, for titles in the caller's language."""
@@ -44,6 +46,15 @@ class Renderer:
         title = title or phrase
         if self._title_of is not None:
             title = self._title_of(code, title, connection)
+        members = self.members(status, code, title, detail)
+        members["request_id"] = accept_request_id(connection.scope)
+        if headers:
+            headers = {name: value for name, value in headers.items() if name.lower() not in _OF_THE_BODY}
+        return Response(_json(members | dict(extensions or {})), status, headers, MEDIA_TYPE)
+
+    def members(self, status: int, code: str, title: str, detail: str = "") -> dict[str, Any]:
+        """Return the standard members of one problem."""
+        phrase = phrase_of(status)
         if self._type_base is None:
             # about:blank promises the title of the status (RFC 9457, 4.2.1): the problem's own goes below it.
             detail = detail or (title if title != phrase else "")
@@ -54,8 +65,7 @@ class Renderer:
         if detail and detail != members["title"]:
             members["detail"] = detail
         members["code"] = code
-        members["request_id"] = accept_request_id(connection.scope)
-        return Response(_json(members | dict(extensions or {})), status, headers, MEDIA_TYPE)
+        return members
 
     def render_exception(self, connection: HTTPConnection, exc: HTTPException) -> Response:
         """Return the response for a problem or for any other `HTTPException`, with its headers.
@@ -88,13 +98,15 @@ def _json(members: Mapping[str, Any]) -> bytes:
     try:
         return to_json(members, inf_nan_mode="null", serialize_unknown=True)
     except (PydanticSerializationError, UnicodeEncodeError, ValueError):
-        # A lone surrogate, echoed by somebody's detail or sent as a member's name, has no UTF-8.
+        # A lone surrogate, echoed by somebody's detail or sent as a member's name, has no UTF-8; nor have some bytes.
         return to_json(_encodable(members), inf_nan_mode="null", serialize_unknown=True)
 
 
 def _encodable(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, bytes | bytearray):
+        return value.decode("utf-8", "replace")
     members: Any = value
     if isinstance(value, Mapping):
         return {_encodable(name): _encodable(item) for name, item in members.items()}

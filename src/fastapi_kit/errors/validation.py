@@ -1,8 +1,7 @@
 """What a 422 says: where in the request and what was expected, never what was sent."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from traceback import walk_tb
 from typing import Any, get_args
 
 from pydantic_core.core_schema import ErrorType
@@ -24,9 +23,12 @@ _MESSAGES = {
 }
 """For the types whose own message quotes the input, in whole or in part."""
 
+_LIMITS = frozenset({"decimal_places", "ge", "gt", "le", "lt", "max_digits", "max_length", "min_length", "multiple_of"})
+"""What a custom error may have in its context: pydantic's names for what the schema, not the client, says."""
+
 _MAX_ERRORS = 100
-_MAX_READINGS = 64
-_MAX_QUOTES = 200
+_MAX_NAMES = 25_600
+_MAX_READINGS = 4
 
 
 def describe(errors: Sequence[Mapping[str, Any]], body: Any) -> list[dict[str, Any]]:
@@ -35,84 +37,79 @@ def describe(errors: Sequence[Mapping[str, Any]], body: Any) -> list[dict[str, A
     Each has `detail` and pydantic's error type as `code`. An error in a JSON body has `pointer`: a JSON Pointer
     (RFC 6901) that resolves in `body`, to the value, or to the object that lacks it. Others have `in`
     (`path`, `query`, `header`, `cookie`, `form`) and `name`. No entry holds a value that was sent.
+
+    The names are the client's, so 25600 characters are shared out among the entries, 256 for each where there are
+    100: a pointer that is longer ends at the last parent that fits, a name is cut.
     """
-    return [_entry(error, body) for error in errors[:_MAX_ERRORS]]
+    listed = errors[:_MAX_ERRORS]
+    return [_entry(error, body, _MAX_NAMES // len(listed)) for error in listed]
 
 
-def _entry(error: Mapping[str, Any], body: Any) -> dict[str, Any]:
+def _entry(error: Mapping[str, Any], body: Any, room: int) -> dict[str, Any]:
     where, *path = error["loc"] or ("body",)
     entry = {"detail": _message(error), "code": error["type"]}
-    if where != "body":
-        return entry | {"in": str(where), "name": ".".join(map(str, path))}
-    if isinstance(body, Mapping) and not isinstance(body, dict):  # a form, whose fields are flat
-        return entry | {"in": "form", "name": ".".join(map(str, path))}
+    is_form = isinstance(body, Mapping) and not isinstance(body, dict)  # its fields are flat
+    if where != "body" or is_form:
+        name = ".".join(map(str, path))[:room]
+        return entry | {"in": "form" if where == "body" else str(where), "name": name}
     if error["type"] == "json_invalid":
         position = f" at character {path[0]}" if path and isinstance(path[0], int) else ""
         return entry | {"detail": f"The body is not valid JSON{position}", "pointer": ""}
-    return entry | {"pointer": _pointer(path, body, error)}
+    return entry | {"pointer": _pointer(path, body, error, room)}
 
 
 def _message(error: Mapping[str, Any]) -> str:
     kind: str = error["type"]
     if kind in _KNOWN_TYPES:
         return _MESSAGES.get(kind) or str(error["msg"])
-    # A validator of the application wrote it: kept, unless it quotes the input.
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return "The value is not valid" if _quotes(message, error.get("input")) else message
+    # A validator of the application wrote it. No search of the text would find a value in each form it may take there.
+    context: Mapping[str, Any] = error.get("ctx", {})
+    if context.keys() <= _LIMITS or _is_literal(context.get("error")):
+        return str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return "The value is not valid"
 
 
-def _quotes(message: str, sent: Any) -> bool:
-    """Tell whether a message holds a value that was sent; yes when there are too many to look for."""
-    pending: list[Any] = [sent]
-    for item in pending:
-        members: Any = item
-        if isinstance(item, Mapping):
-            pending.extend(members.values())
-        elif isinstance(item, list | tuple):
-            pending.extend(members)
-        elif item not in (None, "") and re.search(rf"(?<!\w){re.escape(str(item))}(?!\w)", message):
-            return True
-        if len(pending) > _MAX_QUOTES:
-            return True
-    return False
+def _is_literal(exc: object) -> bool:
+    """Tell whether the text of an exception stands in the code that raised it, so that it can hold nothing sent."""
+    text = str(exc)
+    trace = exc.__traceback__ if isinstance(exc, Exception) else None
+    return any(text in frame.f_code.co_consts for frame, _ in walk_tb(trace))
 
 
-def _pointer(path: Sequence[Any], body: Any, error: Mapping[str, Any]) -> str:
+def _pointer(path: Sequence[Any], body: Any, error: Mapping[str, Any], room: int) -> str:
     """Resolve pydantic's `loc` against the body.
 
     `loc` also holds the labels of unions and discriminators, which are no part of the body. A label can look
     like a key that is there, so of the ways to read `loc` the one that ends at the reported input wins, then the
-    one that follows most of it.
+    longest. The number of ways doubles with each such label: only the longest few are followed.
     """
     if error["type"] == "missing":
         path = path[:-1]
+    readings = {"": body}
+    for step in path:
+        token = "/" + str(step).replace("~", "~0").replace("/", "~1")
+        further: dict[str, Any] = {}
+        for pointer, value in readings.items():
+            if (child := _child(value, step)) is not None:
+                if len(pointer) + len(token) > room:
+                    return pointer
+                further[pointer + token] = child[0]
+        if not (further and isinstance(step, int)):  # a label, or what is not there
+            further |= readings
+        best = sorted(further, key=len, reverse=True)[:_MAX_READINGS]
+        readings = {pointer: further[pointer] for pointer in best}
     reported = error.get("input")
-    longest: tuple[str, ...] = ()
-    for value, tokens in islice(_readings(path, body), _MAX_READINGS):
-        if value is reported:
-            longest = tokens
-            break
-        longest = max(longest, tokens, key=len)
-    return "".join("/" + token.replace("~", "~0").replace("/", "~1") for token in longest)
-
-
-def _readings(path: Sequence[Any], value: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    if not path:
-        yield value, ()
-        return
-    step, *rest = path
-    found = _child(value, step)
-    if found is not None:
-        for end, tokens in _readings(rest, found[0]):
-            yield end, (str(step), *tokens)
-    if not isinstance(step, int):  # a label, or a key that is not there
-        yield from _readings(rest, value)
+    if reported is not None:  # null is no mark of a place, and the kit's own errors leave their input out
+        for pointer, value in readings.items():
+            if value is reported:
+                return pointer
+    return max(readings, key=len)
 
 
 def _child(value: Any, step: Any) -> tuple[Any] | None:
     members: Any = value
-    if isinstance(value, dict) and step in value:
-        return (members[step],)
+    if isinstance(value, dict) and str(step) in value:
+        return (members[str(step)],)
     if isinstance(value, list) and isinstance(step, int) and 0 <= step < len(members):
         return (members[step],)
     return None

@@ -16,8 +16,8 @@ from fastapi_kit import errors
 from fastapi_kit.errors import ConfigurationError, ConflictError, NotFoundError, Problem
 
 
-class OutOfStockError(Problem):
-    code = "out_of_stock"
+class TooFewLeftError(Problem):
+    code = "too_few_left"
     status = 409
     title = "Not enough stock"
     available: int
@@ -46,7 +46,7 @@ def make_app(debug: bool = False, **options: Any) -> FastAPI:
 
     @app.get("/stock")
     async def stock() -> None:
-        raise OutOfStockError("Only 3 left.", available=3)
+        raise TooFewLeftError("Only 3 left.", available=3)
 
     @app.get("/http/{status}")
     async def http(status: int, detail: str | None = None) -> None:
@@ -162,7 +162,7 @@ def check(response: Any, status: int, code: str, **members: Any) -> dict[str, An
 
 
 def test_a_domain_error_has_its_code_detail_and_extensions(client: TestClient) -> None:
-    body = check(client.get("/stock"), 409, "out_of_stock", detail="Only 3 left.", available=3, title="Conflict")
+    body = check(client.get("/stock"), 409, "too_few_left", detail="Only 3 left.", available=3, title="Conflict")
     assert body["type"] == "about:blank"
 
 
@@ -306,7 +306,7 @@ def test_titles_can_be_translated_and_types_can_be_pages() -> None:
         title="Nicht gefunden",
         type="https://errors.example.com/not_found",
     )
-    check(client.get("/stock", headers=german_headers), 409, "out_of_stock", title="Not enough stock")
+    check(client.get("/stock", headers=german_headers), 409, "too_few_left", title="Not enough stock")
 
 
 def test_websockets_are_denied_before_and_closed_after_they_were_accepted(client: TestClient) -> None:

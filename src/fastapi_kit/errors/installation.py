@@ -24,8 +24,12 @@ def install(app: FastAPI, *, type_base: str | None = None, title_of: TitleOf | N
     Covers `Problem` and `HTTPException`, validation, unknown routes, wrong methods, bodies that are too large,
     what middleware raises, and crashes. A crash is logged once, with its traceback and request id, on the logger
     `fastapi_kit.errors`, and is not raised again: a test that wants the exception reads the log. Every response
-    carries `X-Request-ID`. Error responses without a body or in plain text become problems of the same status; an
-    endpoint's own JSON and HTML are left alone.
+    carries `X-Request-ID`. Error responses without a body or in plain text become problems of the same status.
+
+    No problems are: an error that an endpoint writes itself as JSON or HTML; the errors of a mounted FastAPI app that
+    has no `install` of its own; the 400 of the server for what it cannot read as HTTP, which no app sees. The 500 of a
+    crash is made outside all middleware and lacks their headers: CORS has to go around the app, not into it, where a
+    browser is to read it.
 
     `type_base` is an absolute URL to which each code is appended to make the `type`; without it, `type` is
     `about:blank` and `title` the phrase of the status. `title_of(code, title, connection)` may translate titles.
@@ -52,7 +56,7 @@ def install(app: FastAPI, *, type_base: str | None = None, title_of: TitleOf | N
     }
     for kind, handler in registered.items():
         app.add_exception_handler(kind, handler)
-    _assign(app, "openapi", document_problems(app))
+    _assign(app, "openapi", document_problems(app, renderer))
     build = app.build_middleware_stack
 
     def build_middleware_stack() -> ASGIApp:
