@@ -1,8 +1,11 @@
 """Collect the examples in Markdown and in docstrings as tests, each file in an empty folder of its own."""
 
 import contextlib
+import os
+import secrets
 import tempfile
 from typing import Any
+from unittest import mock
 
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
@@ -14,7 +17,9 @@ _FOLDER = "_sybil_folder"
 def _enter_folder(namespace: dict[str, Any]) -> None:
     folder = contextlib.ExitStack()
     folder.enter_context(contextlib.chdir(folder.enter_context(tempfile.TemporaryDirectory())))
+    folder.enter_context(mock.patch.dict(os.environ, SECRET_KEY=secrets.token_urlsafe(64)))
     namespace[_FOLDER] = folder
+    namespace["__name__"] = "__main__"  # as in a script; Pydantic takes no object of a class from `builtins`
 
 
 def _leave_folder(namespace: dict[str, Any]) -> None:

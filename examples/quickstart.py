@@ -58,7 +58,7 @@ class ItemRead(ReadModel):
 db = Database(os.environ.get("DATABASE_URL", "sqlite+aiosqlite:///./quickstart.db"), create_all=Base.metadata)
 Session = Annotated[AsyncSession, db.per_request]  # commits before the response is sent
 secret = os.environ.get("QUICKSTART_SECRET") or secrets.token_urlsafe(64)  # no default that anybody could know
-tokens = TokenService(KeySet(Key.hmac(secret)), issuer="https://quickstart.example", audience="quickstart")
+tokens = TokenService(KeySet(Key.hmac(secret, setting="QUICKSTART_SECRET")), issuer="quickstart", audience="quickstart")
 passwords, limiter = PasswordHasher(), Limiter()
 
 
@@ -67,7 +67,7 @@ async def load_user(claims: AccessClaims, session: Session) -> User | None:
 
 
 async def find_login(username: str) -> Login | None:
-    async with db.session() as session:  # ends before the password is hashed, and so does its connection
+    async with db.session(read_only=True) as session:  # its connection is free before the password is hashed
         user = await session.scalar(select(User).where(User.username == username))
         return Login(str(user.id), user.password_hash) if user else None
 

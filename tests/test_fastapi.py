@@ -5,6 +5,7 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from starlette.requests import HTTPConnection
+from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
 
 from fastapi_kit._fastapi import route_template, routes_of
@@ -79,3 +80,21 @@ def test_routes_are_listed_through_included_routers_with_all_they_depend_on() ->
     nested = routes["/v2/orgs/{org}/items/{item_id}"]
     assert nested.methods == {"GET"}
     assert [dependency.call for dependency in nested.dependencies] == [read, template]
+
+
+def test_routes_of_mounted_apps_are_listed_with_their_prefix_where_asked_for() -> None:
+    app, router, deep = FastAPI(), APIRouter(), FastAPI()
+    deep.include_router(items, prefix="/deep")
+    router.mount("/inner", make_app())
+    app.include_router(router, prefix="/v1")
+    app.host("items.example", deep)
+    app.mount("/static", StaticFiles(directory="/"))
+    assert list(routes_of(app)) == []
+    assert [route.path for route in routes_of(app, mounted=True)] == [
+        "/v1/inner/items/{item_id}",
+        "/v1/inner/v1/items/{item_id}",
+        "/v1/inner/v2/orgs/{org}/items/{item_id}",
+        "/v1/inner/ws/{room}",
+        "/v1/inner/mount/sub/items/{item_id}",
+        "/deep/items/{item_id}",
+    ]

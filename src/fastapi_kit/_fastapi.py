@@ -4,13 +4,14 @@ FastAPI 0.163 to 0.165: the scope's `"fastapi"` entry holds the route as it was 
 all, while `scope["route"].path` lacks the prefix; and a route's `dependant` is the tree of its dependencies.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute, Host, Mount
 from starlette.types import Scope
 
 __all__ = ["Dependency", "Route", "route_template", "routes_of"]
@@ -35,13 +36,22 @@ class Route:
     dependencies: tuple[Dependency, ...]
 
 
-def routes_of(app: FastAPI) -> Iterator[Route]:
-    """Yield every HTTP and WebSocket route of the app, through included routers; mounted apps are left out."""
-    for context in iter_route_contexts(app.routes):
+def routes_of(app: FastAPI, *, mounted: bool = False) -> Iterator[Route]:
+    """Yield every HTTP and WebSocket route of the app, through included routers.
+
+    `mounted`: those of the apps that are mounted on it too, with their prefix. The app's own schema knows them not.
+    """
+    return _routes_below("", app.routes, mounted)
+
+
+def _routes_below(prefix: str, routes: Sequence[BaseRoute], mounted: bool) -> Iterator[Route]:
+    for context in iter_route_contexts(routes):
         dependant = getattr(context, "dependant", None)
         if isinstance(dependant, Dependant):
-            path = getattr(context, "path_format", None) or context.path
-            yield Route(path or "", frozenset(context.methods or ()), tuple(_walk(dependant)))
+            path = getattr(context, "path_format", None) or context.path or ""
+            yield Route(prefix + path, frozenset(context.methods or ()), tuple(_walk(dependant)))
+        elif mounted and isinstance(context.original_route, Mount | Host):
+            yield from _routes_below(prefix + (context.path or ""), context.original_route.routes, mounted)
 
 
 def _walk(dependant: Dependant) -> Iterator[Dependency]:

@@ -1,5 +1,7 @@
 import asyncio
 import socket
+import sqlite3
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,8 +12,8 @@ import pytest
 from anyio import CancelScope
 from fastapi import FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
-from sqlalchemy import make_url, text
-from sqlalchemy.exc import IntegrityError, InvalidRequestError, OperationalError
+from sqlalchemy import func, make_url, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.pool import QueuePool
 from starlette.testclient import TestClient
@@ -244,6 +246,35 @@ async def test_a_websocket_commits_at_a_normal_end_and_rolls_back_at_a_disconnec
         assert await owners(database) == ["stays"]
 
 
+async def test_what_a_websocket_read_stays_true_until_it_writes(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path, busy_timeout_seconds=0.05) as database, client_of(app_of(database)) as client:
+        owner = (await client.post("/owners/ann")).json()
+        app, has_read, may_write = FastAPI(), threading.Event(), threading.Event()
+
+        @app.websocket("/")
+        async def visit(socket: WebSocket, session: Annotated[AsyncSession, database.per_request]) -> None:
+            await socket.accept()
+            found = await session.get_one(Owner, owner)
+            await socket.send_text("read")
+            await socket.receive_text()
+            found.visits += 1
+
+        def talk() -> None:
+            with TestClient(app).websocket_connect("/") as talking:
+                talking.receive_text()
+                has_read.set()
+                may_write.wait()
+                talking.send_text("write")
+
+        talking = asyncio.create_task(asyncio.to_thread(talk))
+        await asyncio.to_thread(has_read.wait)
+        waits = await client.post(f"/visits/{owner}")
+        may_write.set()
+        await talking
+        assert waits.status_code == 503
+        assert (await client.post(f"/visits/{owner}")).json() == 2
+
+
 async def test_routes_with_a_session_declare_their_problems() -> None:
     database = Database("sqlite+aiosqlite://")
     dependency = database.per_request.dependency
@@ -284,9 +315,90 @@ async def test_session_commits_at_the_end_and_rolls_back_on_error(database: Data
     await store("ann")
     with pytest.raises(RuntimeError):
         await store("bob", RuntimeError())
-    with pytest.raises(IntegrityError):
+    with pytest.raises(ConflictError) as refused:
         await store("ann")
+    assert isinstance(refused.value.__cause__, IntegrityError)
     assert await owners(database) == ["ann"]
+
+
+async def test_session_raises_the_problem_of_its_commit_too(database: Database) -> None:
+    with pytest.raises(ConflictError):
+        async with database.session() as session:
+            session.add(Item(owner_id=987))
+            await session.flush()  # the constraint is deferred
+
+
+async def test_session_raises_other_errors_of_the_database_as_they_are(database: Database) -> None:
+    with pytest.raises(DBAPIError, match="nonsense"):
+        async with database.session() as session:
+            await session.execute(text("SELECT nonsense"))
+
+
+async def test_a_pool_or_a_server_that_has_nothing_to_give_is_a_503_in_a_session_too(tmp_path: Path) -> None:
+    async with (
+        on_sqlite(tmp_path, pool_size=1, max_overflow=0, pool_timeout_seconds=0.05) as database,
+        database.session() as holder,
+    ):
+        await holder.execute(text("SELECT 1"))
+        for read_only in (False, True):
+            with pytest.raises(UnavailableError) as refused:
+                async with database.session(read_only=read_only) as session:
+                    await session.execute(text("SELECT 1"))
+            assert refused.value.headers == {"Retry-After": "1"}
+
+
+async def test_a_log_in_answers_while_another_process_writes(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path, busy_timeout_seconds=0.05) as database:
+        app = FastAPI()
+
+        @app.post("/log-in/{read_only}")
+        async def log_in(read_only: bool) -> int | None:
+            async with database.session(read_only=read_only) as session:
+                return await session.scalar(select(func.count()).select_from(Owner))
+
+        with sqlite3.connect(str(database.engine.url.database), isolation_level=None) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            async with client_of(app) as client:
+                assert (await client.post("/log-in/true")).json() == 0
+                busy = await client.post("/log-in/false")
+        writer.close()
+        assert (busy.status_code, busy.headers["retry-after"]) == (503, "1")
+
+
+async def refuses_writes(database: Database) -> None:
+    """Raise unless a read-only session reads, and refuses a write, sent or still to be flushed."""
+    async with database.session() as session:
+        await session.execute(text("INSERT INTO owners (name, visits) VALUES ('ann', 0)"))
+    async with database.session(read_only=True) as session:
+        assert await session.scalar(select(Owner.name)) == "ann"
+        with pytest.raises(DBAPIError, match=r"(?i)read-? ?only"):
+            await session.execute(text("DELETE FROM owners"))
+    with pytest.raises(DBAPIError, match=r"(?i)read-? ?only"):
+        async with database.session(read_only=True) as session:
+            session.add(Owner(name="bob"))
+    assert connections_out(database) == 0
+    assert await owners(database) == ["ann"]
+
+
+async def test_a_read_only_session_refuses_writes(database: Database) -> None:
+    await refuses_writes(database)
+
+
+async def test_a_read_only_session_refuses_writes_with_psycopg(postgres_url: str) -> None:
+    async with on_postgres(postgres_url) as database:
+        url = database.engine.url.set(drivername="postgresql+psycopg")
+        async with database.session() as session:
+            schema = await session.scalar(text("SELECT current_schema()"))
+        options = {"connect_args": {"options": f"-c search_path={schema}"}}
+        other = Database(url, engine_options=options)
+        await refuses_writes(other)
+        await other.dispose()
+
+
+@pytest.mark.parametrize("driver", ["asyncmy", "aiomysql"])
+async def test_a_read_only_session_refuses_writes_on_mariadb(driver: str, mariadb_url: str) -> None:
+    async with on_mariadb(str(make_url(mariadb_url).set(drivername=f"mariadb+{driver}"))) as database:
+        await refuses_writes(database)
 
 
 async def test_what_was_loaded_can_be_read_after_the_commit(tmp_path: Path) -> None:

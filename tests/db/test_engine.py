@@ -26,6 +26,8 @@ pytestmark = pytest.mark.anyio
         ("postgres://kit:hidden@host/x", r"write postgresql\+asyncpg:// instead"),
         ("mysql+pymysql://kit:hidden@host/x", r"write mysql\+asyncmy:// instead"),
         ("mariadb://kit:hidden@host/x", r"write mariadb\+asyncmy:// instead"),
+        ("sqlite+aiosqlite:///a\0b", "has a NUL character"),
+        ("postgresql+asyncpg://kit:hid\0den@host/x", "has a NUL character"),
     ],
 )
 def test_a_url_that_cannot_be_used_names_the_remedy_and_hides_the_password(url: str, remedy: str) -> None:

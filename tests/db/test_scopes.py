@@ -69,3 +69,15 @@ async def test_another_database_is_another_matter() -> None:
     await start(app, database)
     with pytest.raises(ConfigurationError, match="GET / takes"):
         await start(app, other)
+
+
+async def test_routes_of_mounted_apps_are_checked_too() -> None:
+    database, app, admin, inner = Database("sqlite+aiosqlite://"), FastAPI(), FastAPI(), FastAPI()
+
+    @inner.get("/users")
+    async def users(session: Annotated[AsyncSession, Depends(bare(database))]) -> None: ...
+
+    admin.mount("/inner", inner)
+    app.mount("/admin", admin)
+    with pytest.raises(ConfigurationError, match=f"^GET /admin/inner/users takes .* request scope.*{REMEDY}"):
+        await start(app, database)

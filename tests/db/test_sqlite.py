@@ -8,6 +8,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fastapi_kit.db import Database
+from fastapi_kit.errors import UnavailableError
 from tests.db.support import Owner, client_of, on_sqlite, owners
 
 pytestmark = pytest.mark.anyio
@@ -69,9 +70,10 @@ async def test_autocommit_begins_nothing(tmp_path: Path) -> None:
 async def test_a_second_writer_waits_and_then_is_told(tmp_path: Path) -> None:
     async with on_sqlite(tmp_path, busy_timeout_seconds=0.1) as database, database.session() as session:
         await session.execute(text("SELECT 1"))
-        with pytest.raises(OperationalError, match="locked"):
+        with pytest.raises(UnavailableError) as told:
             async with database.session() as other:
                 await other.execute(text("SELECT 1"))
+        assert "locked" in str(told.value.__cause__)
         async with database.engine.connect() as reading:  # readers do not wait
             await reading.execute(text("SELECT count(*) FROM owners"))
 
@@ -129,3 +131,41 @@ async def test_a_connection_that_was_closed_has_nothing_to_end(tmp_path: Path) -
         await driver.close()
         await connection.rollback()
         await connection.invalidate()
+
+
+async def test_a_transaction_of_another_kind_may_write_after_a_read_only_one(tmp_path: Path) -> None:
+    async with on_sqlite(tmp_path, pool_size=1, max_overflow=0) as database:  # so all have the same connection
+
+        async def read() -> int | None:
+            async with database.session(read_only=True) as session:
+                return await session.scalar(select(func.count()).select_from(Owner))
+
+        insert = "INSERT INTO owners (name, visits) VALUES (:name, 0)"
+        assert await read() == 0
+        async with database.engine.begin() as connection:
+            await connection.execute(text(insert), {"name": "ann"})
+        assert await read() == 1
+        async with database.engine.connect() as connection:
+            autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await autocommit.execute(text("VACUUM"))
+            await autocommit.execute(text(insert), {"name": "bob"})
+        assert await read() == 2
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "WITH new(name) AS (SELECT 'ann') INSERT INTO owners (name, visits) SELECT name, 0 FROM new",
+        "/* SELECT */ DELETE FROM owners",
+        "CREATE TABLE extra (id INTEGER)",
+        "PRAGMA user_version = 5",
+    ],
+)
+async def test_a_read_only_session_refuses_a_write_however_it_is_written(tmp_path: Path, write: str) -> None:
+    async with on_sqlite(tmp_path) as database:
+        with pytest.raises(OperationalError, match="attempt to write a readonly database"):
+            async with database.session(read_only=True) as session:
+                await session.execute(text(write))
+        async with database.session(read_only=True) as session:
+            assert await session.scalar(text("WITH one AS (SELECT 1) SELECT * FROM one")) == 1
+            assert await session.scalar(text("PRAGMA user_version")) == 0

@@ -1,12 +1,14 @@
 """What a limited app answers: buckets, several limits, set-up errors, switches."""
 
 import asyncio
+from hashlib import sha256
 from typing import Annotated, Any
 
 import httpx2
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, WebSocket
 from fastapi.responses import JSONResponse
+from limits.aio.storage import MemoryStorage
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
@@ -286,7 +288,8 @@ def test_openapi_documents_429_on_exactly_the_limited_routes() -> None:
     app.get("/free")(answer)
     errors.install(app)
     paths = app.openapi()["paths"]
-    assert "429" in paths["/items/{item_id}"]["get"]["responses"]
+    refusal = paths["/items/{item_id}"]["get"]["responses"]["429"]
+    assert set(refusal["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}
     assert "429" not in paths["/free"]["get"]["responses"]
     assert errors.problems_of(Limiter()("2/minute")) == (RateLimitExceededError,)
 
@@ -317,6 +320,50 @@ def test_a_limit_that_cannot_work_fails_where_it_is_written(arguments: Any, mess
     assert message in str(error.value)
 
 
-def test_a_rate_of_zero_is_refused_since_no_cost_fits_it() -> None:
-    with pytest.raises(ConfigurationError, match="cost=1 does not fit '0/minute'"):
-        Limiter()("0/minute")
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ("0/minute", "lets nothing pass"),
+        ("5/minute; 0/hour", "lets nothing pass"),
+        ("5/0 minute", "window of no length"),
+        ("5 per 00 minutes", "window of no length"),
+        ("5/minute; 9/hour, 5PER0day", "window of no length"),
+        ("5/367 days", "more than 366 days"),
+        ("5/9999999999999 year", "more than 366 days"),
+    ],
+)
+def test_a_rate_out_of_bounds_fails_where_it_is_written(rates: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        Limiter()(rates)
+    assert f"{rates!r} " in str(error.value)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("rates", ["5/year", "5/366 days", "5/10 minutes", "100/hour"])
+def test_a_rate_within_bounds_works(rates: str) -> None:
+    assert statuses(TestClient(app_with(Limiter()(rates))), "/items/1") == [200]
+
+
+def test_a_long_key_is_counted_by_its_hash() -> None:
+    storage = MemoryStorage()
+    client = TestClient(app_with(Limiter(storage)("1/minute", key=by_header)))
+    for key in ("k" * 1_000_000 + "a", "k" * 1_000_000 + "b", "k" * 65, "k" * 64, "/" * 64):
+        assert [client.get("/items/1", headers={"X-User": key}).status_code for _ in range(2)] == [200, 429]
+    assert max(map(len, storage.storage)) < 256
+
+
+def test_a_key_need_be_no_valid_text() -> None:
+    async def by_odd_text() -> str:
+        return "\udc80" * 65
+
+    client = TestClient(app_with(Limiter()("1/minute", key=by_odd_text)))
+    assert statuses(client, "/items/1", "/items/1") == [200, 429]
+
+
+def test_nobody_takes_the_place_of_a_long_key_by_naming_its_hash() -> None:
+    client = TestClient(app_with(Limiter()("1/minute", key=by_header)))
+    victim = "k" * 100
+    digest = sha256(victim.encode()).hexdigest()
+    for attacker in (digest, f"sha256:{digest}"):
+        assert client.get("/items/1", headers={"X-User": attacker}).status_code == 200
+    assert client.get("/items/1", headers={"X-User": victim}).status_code == 200

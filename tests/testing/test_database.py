@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError
 from starlette.testclient import TestClient
 
 from fastapi_kit.db import Database
+from fastapi_kit.errors import ConflictError
 from fastapi_kit.testing.database import rolled_back
 from tests.db.support import Base, Item, Owner, app_of, client_of, on_mariadb, on_postgres, on_sqlite, owners
 
@@ -78,7 +79,7 @@ async def test_a_deferred_constraint_fails_where_the_commit_would_be(database: D
 
 async def test_a_deferred_constraint_fails_also_for_what_the_commit_flushes(database: Database) -> None:
     async with rolled_back(database):
-        with pytest.raises(IntegrityError):
+        with pytest.raises(ConflictError):
             async with database.session() as session:
                 session.add(Item(owner_id=987))
 
@@ -92,9 +93,23 @@ async def test_a_savepoint_of_the_code_under_test_checks_nothing_yet(database: D
                 session.add(Item(owner_id=987))
             seen.append(await session.scalar(text("SELECT count(*) FROM items")))
 
-    with pytest.raises(IntegrityError):
+    with pytest.raises(ConflictError):
         await store()
     assert seen == [1]
+
+
+async def test_a_read_only_session_refuses_writes_and_the_next_may_write(database: Database) -> None:
+    async with rolled_back(database):
+        async with database.session() as outer:
+            outer.add(Owner(name="ann"))
+            await outer.flush()
+            async with database.session(read_only=True) as session:
+                async with session.begin_nested():
+                    assert await session.scalar(select(func.count()).select_from(Owner)) == 1
+                with pytest.raises(DBAPIError, match=r"read-?only"):
+                    await session.execute(text("DELETE FROM owners"))
+            outer.add(Owner(name="bob"))
+        assert await owners(database) == ["ann", "bob"]
 
 
 async def test_concurrent_requests_take_turns(database: Database) -> None:
@@ -157,6 +172,8 @@ async def test_mariadb(mariadb_url: str) -> None:
             assert (await client.post("/owners/ann")).status_code == 201
             assert (await client.post("/owners/ann")).status_code == 409
             assert await owners(database) == ["ann"]
+            async with database.session(read_only=True) as session:
+                assert await session.scalar(text("SELECT count(*) FROM owners")) == 1
         assert await owners(database) == []
 
 

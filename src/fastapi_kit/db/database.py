@@ -11,7 +11,8 @@ from fastapi.params import Depends as DependsParam
 from starlette.requests import HTTPConnection
 
 from fastapi_kit.db.engine import EngineSettings, create_engine, parse_url
-from fastapi_kit.db.errors import problem_for
+from fastapi_kit.db.errors import problems_raised
+from fastapi_kit.db.readonly import read_only_engine
 from fastapi_kit.db.scopes import refuse_wrong_scopes
 from fastapi_kit.db.sqlite import reading, writing
 from fastapi_kit.errors import ConfigurationError, ConflictError, UnavailableError, needs_extra, raises
@@ -50,10 +51,11 @@ class Database:
     - `echo`: log each statement; parameters stay hidden.
     - `engine_options`, `session_options`: for SQLAlchemy, over what is set here.
 
-    SQLite runs in WAL mode with foreign keys on. The transactions of unsafe methods (POST, PUT, PATCH, DELETE)
-    and of `session()` begin at the first statement and take the write lock there, so that they wait for each
-    other and do not fail. Those of safe methods begin at the first statement that is no SELECT; until then each
-    SELECT sees what is committed by then. An in-memory database has one connection, which sessions take in turns.
+    SQLite runs in WAL mode with foreign keys on. The transactions of unsafe methods (POST, PUT, PATCH, DELETE),
+    of WebSockets and of `session()` begin at the first statement and take the write lock there, so that they wait
+    for each other and do not fail. Those of safe methods begin at the first statement that is no SELECT; until
+    then each SELECT sees what is committed by then. An in-memory database has one connection, which sessions take
+    in turns.
 
     Raises `ConfigurationError` for a URL that cannot be used, a driver that is not installed and a number out
     of range. No message holds the password, and no log of statements holds their parameters.
@@ -96,6 +98,7 @@ class Database:
         }
         self._reader = self._sessions(reading(self.engine))
         self._writer = self._sessions(writing(self.engine))
+        self._read_only = self._sessions(read_only_engine(self.engine))
         self._create_all = create_all
         self._connect_timeout_seconds = connect_timeout_seconds
         self.per_request: DependsParam = Depends(self._per_request, scope="function")
@@ -106,33 +109,36 @@ class Database:
         too. A request that executes nothing takes no connection. Afterwards the session is closed: a stream
         or a background task that uses it gets an error, and should open its own with `session()`.
 
-        Raises `ConflictError` (409) and `UnavailableError` (503), as `errors.problem_for` has it, for
+        Raises `ConflictError` (409) and `UnavailableError` (503), as `db.problem_for` has it, for
         database errors that leave the endpoint or come with the commit. If the connection is lost during the
         commit, the 503 does not say whether it took place.
         """
 
     @raises(ConflictError, UnavailableError)
     async def _per_request(self, connection: HTTPConnection) -> AsyncGenerator[AsyncSession]:
-        safe = connection.scope.get("method", "GET") in _SAFE_METHODS
+        safe = connection.scope.get("method") in _SAFE_METHODS  # a WebSocket has none, and may write
         session = self._reader() if safe else self._writer()
         try:
-            yield session
-            if session.in_transaction():
-                await session.commit()
-        except SQLAlchemyError as exc:
-            if (problem := problem_for(exc)) is None:
-                raise
-            raise problem from exc
+            with problems_raised():
+                yield session
+                if session.in_transaction():
+                    await session.commit()
         finally:
             await _close(session)
 
     @asynccontextmanager
-    async def session(self) -> AsyncGenerator[AsyncSession]:
+    async def session(self, *, read_only: bool = False) -> AsyncGenerator[AsyncSession]:
         """Open a unit of work outside of a request: in a stream, a background task, a script.
 
-        It commits at the end of the block, rolls back if the block raises, and then is closed. Errors are
-        SQLAlchemy's own. For a session in a route see `per_request`; the lifespan refuses a route that
-        depends on this method.
+        It commits at the end of the block, rolls back if the block raises, and then is closed. For a session
+        in a route see `per_request`; the lifespan refuses a route that depends on this method.
+
+        - `read_only`: for reads alone. It waits for no writer, on SQLite neither, and never commits. The
+          database refuses each write with an error of its own, in a flush at the end of the block at the latest.
+
+        Raises `ConflictError` (409) and `UnavailableError` (503), as `db.problem_for` has it, for database
+        errors that leave the block or come with the commit, as `per_request` does. SQLAlchemy's error, which
+        tells more to a script, is the `__cause__`; inside the block it is itself.
 
         >>> import asyncio
         >>> from sqlalchemy import select
@@ -144,9 +150,11 @@ class Database:
         42
         >>> asyncio.run(db.dispose())
         """
-        async with self._writer() as session:
-            yield session
-            await session.commit()
+        sessions = self._read_only if read_only else self._writer
+        with problems_raised():
+            async with sessions(info={"read_only": read_only}) as session:
+                yield session
+                await (session.flush() if read_only else session.commit())
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncGenerator[None]:
@@ -197,12 +205,12 @@ class Database:
         `session_options` are for SQLAlchemy, over those of the database. Sessions that are open already
         keep what they have.
         """
-        before = self._reader, self._writer
-        self._reader = self._writer = self._sessions(connection, **session_options)
+        before = self._reader, self._writer, self._read_only
+        self._reader = self._writer = self._read_only = self._sessions(connection, **session_options)
         try:
             yield
         finally:
-            self._reader, self._writer = before
+            self._reader, self._writer, self._read_only = before
 
     def _sessions(self, bind: AsyncEngine | AsyncConnection, **options: Any) -> async_sessionmaker[AsyncSession]:
         return async_sessionmaker(bind, **{**self._session_options, **options})

@@ -79,6 +79,8 @@ def parse_url(url: str | URL) -> URL:
         raise ConfigurationError(
             f"`url` has the scheme {scheme!r}, which names no async driver: write {driver}:// instead"
         )
+    if any("\0" in str(part) for part in parsed):
+        raise ConfigurationError("`url` has a NUL character in it: leave it out")
     if "@" in (parsed.host or ""):
         raise ConfigurationError("`url` has an @ in its user or password: write it as %40")
     return parsed

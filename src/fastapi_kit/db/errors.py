@@ -1,15 +1,17 @@
 """What a client is told when the database refuses: 409 for a conflict, 503 for what may work later."""
 
 import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from fastapi_kit.errors import ConflictError, Problem, UnavailableError, needs_extra
 
 with needs_extra("db"):
-    from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+    from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
     from sqlalchemy.exc import TimeoutError as PoolTimeoutError
     from sqlalchemy.orm.exc import StaleDataError
 
-__all__ = ["problem_for"]
+__all__ = ["problem_for", "problems_raised"]
 
 RETRY_AFTER_SECONDS = "1"
 
@@ -37,6 +39,17 @@ def problem_for(exc: BaseException) -> Problem | None:
             "The database is not available at the moment.", headers={"Retry-After": RETRY_AFTER_SECONDS}
         )
     return None
+
+
+@contextmanager
+def problems_raised() -> Generator[None]:
+    """Raise the problem of a database error in its place, where it has one; the error is its `__cause__`."""
+    try:
+        yield
+    except SQLAlchemyError as exc:
+        if (problem := problem_for(exc)) is None:
+            raise
+        raise problem from exc
 
 
 def _is_conflict(exc: DBAPIError) -> bool:

@@ -12,8 +12,12 @@ __all__ = ["refuse_wrong_scopes"]
 
 
 def refuse_wrong_scopes(app: FastAPI, per_request: Callable[..., Any], session: Callable[..., Any]) -> None:
-    """Raise `ConfigurationError` for a route that uses `per_request` outside function scope, or `session`."""
-    for route in routes_of(app):
+    """Raise `ConfigurationError` for a route that uses `per_request` outside function scope, or `session`.
+
+    Routes of mounted apps included. `dependency_overrides` are not looked at: FastAPI has no public way to tell,
+    at run time, in which scope a dependency was called.
+    """
+    for route in routes_of(app, mounted=True):
         for dependency in route.dependencies:
             if dependency.call == session:
                 fault = "depends on `db.session`, which is for use outside of a request"

@@ -16,6 +16,7 @@ __all__ = ["Transactional", "keep_transactions", "reading", "writing"]
 
 _LEVEL = "fastapi_kit_begin"
 _READING = ""
+_QUERY_ONLY = "fastapi_kit_query_only"
 
 
 class Transactional(sqlite3.Connection):
@@ -91,13 +92,15 @@ def writing(engine: AsyncEngine) -> AsyncEngine:
     return engine.execution_options(**{_LEVEL: "IMMEDIATE"}) if engine.dialect.name == "sqlite" else engine
 
 
-def reading(engine: AsyncEngine) -> AsyncEngine:
-    """Return the same engine and pool for requests that only read; a server's engine unchanged.
+def reading(engine: AsyncEngine, *, query_only: bool = False) -> AsyncEngine:
+    """Return the same engine and pool for what should only read; a server's engine unchanged.
 
     A SELECT begins no transaction, so each one sees what is committed by then, as in PostgreSQL's default isolation
     level, and nothing has to be ended. Any other statement begins one, so that it is rolled back with the request.
+    With `query_only` SQLite refuses what would write.
     """
-    return engine.execution_options(**{_LEVEL: _READING}) if engine.dialect.name == "sqlite" else engine
+    options = {_LEVEL: _READING, _QUERY_ONLY: query_only}
+    return engine.execution_options(**options) if engine.dialect.name == "sqlite" else engine
 
 
 def _connect(dialect: Dialect, record: object, args: list[Any], params: dict[str, Any]) -> DBAPIConnection:
@@ -114,6 +117,11 @@ def _set_pragmas(connection: Any, record: object) -> None:
 
 def _choose_lock(connection: Connection) -> None:
     options = connection.get_execution_options()
+    driver: Any = connection.connection.driver_connection
+    query_only = options.get(_QUERY_ONLY, False)
+    if query_only != connection.info.get(_QUERY_ONLY, False):  # the pragma stays on the connection
+        driver.isolation_level = None  # it begins nothing
+        connection.exec_driver_sql(f"PRAGMA query_only = {query_only:d}")
+        connection.info[_QUERY_ONLY] = query_only
     if options.get("isolation_level") != "AUTOCOMMIT":
-        driver: Any = connection.connection.driver_connection
         driver.isolation_level = options.get(_LEVEL, "DEFERRED")

@@ -1,5 +1,8 @@
 """The problems that most services share; write your own for what is particular to yours."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from fastapi_kit.errors.problem import Problem
 
 __all__ = [
@@ -36,3 +39,4 @@ class UnavailableError(Problem):
 
     code = "service_unavailable"
     status = 503
+    response_headers: ClassVar[Mapping[str, str]] = {"Retry-After": "Seconds to wait, where that is known."}

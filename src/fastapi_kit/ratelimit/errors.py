@@ -1,6 +1,7 @@
 """The answer to a request that is one too many."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from starlette.exceptions import HTTPException
 
@@ -30,4 +31,9 @@ class RateLimitExceededError(Problem, _SlowapiError):
     code = "rate_limited"
     status = 429
     title = "Too many requests"
+    response_headers: ClassVar[Mapping[str, str]] = {
+        "Retry-After": "Whole seconds until a request is let pass again, at least 1.",
+        "RateLimit": "What is left of each limit, and the seconds until its window ends.",
+        "RateLimit-Policy": "The quota of each limit, and the length of its window in seconds.",
+    }
     retry_after: int

@@ -14,15 +14,18 @@ _IPV6_BITS = 128
 
 @dataclass(frozen=True, slots=True)
 class ClientIP:
-    """Count by the address that the connection comes from.
+    """Count by the address that the server reports for the connection.
 
     IPv6 clients are counted by network, `ipv6_prefix` bits long (1 to 128), since a single
     household owns a whole /64; an IPv4-mapped address is the IPv4 address it stands for.
     A connection without an address (a Unix socket) has the empty key: all of them share one bucket.
 
-    Security: `X-Forwarded-For` and `Forwarded` are ignored, since any client can write them.
-    Behind a proxy let the server set the address (uvicorn's `--forwarded-allow-ips`);
-    otherwise every client is the proxy and all share one bucket.
+    Security: `X-Forwarded-For` and `Forwarded` are not read here, since any client can write them; the server
+    may. uvicorn takes the address from `X-Forwarded-For` if the connection comes from 127.0.0.1, by default: set
+    `--no-proxy-headers` where clients connect to it directly, or `--forwarded-allow-ips` to your proxy's address
+    and no other. Behind a proxy that the server does not trust, all clients share one bucket.
+
+    As the key of a limit it is called directly: `app.dependency_overrides` does not replace it there.
 
     Raises `ConfigurationError` for a prefix out of bounds.
     """
@@ -56,4 +59,4 @@ class ClientIP:
 
 
 by_ip: ClientIP = ClientIP()
-"""Count by client address, IPv6 by /64: the key of a `Limiter` that is given no other."""
+"""Count by client address, IPv6 by /64: the key of a `Limiter` that is given no other; see `ClientIP`."""

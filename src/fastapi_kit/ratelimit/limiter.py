@@ -1,7 +1,9 @@
 """Limits on routes, as dependencies."""
 
+import re
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -26,6 +28,10 @@ __all__ = ["Limiter", "RateLimit"]
 
 Key = Callable[..., Any]
 
+_LONGEST_KEY = 64
+_LONGEST_WINDOW_SECONDS = 366 * 24 * 3600
+_MULTIPLES = re.compile(r"(?:/|per)\s*([0-9]+)", re.IGNORECASE)
+
 
 class Limiter:
     """Make rate limits that share one storage: `Depends(limiter("5/minute"))`.
@@ -34,16 +40,16 @@ class Limiter:
     WebSocket. It is a dependency, so the request body was read before it is asked, and a
     request that fails validation (422) is counted.
 
-    `storage`: `"memory://"`, a URL of `limits` such as `"redis://localhost:6379/0"`, or a storage of
-    `limits.aio`. In memory every limiter and every worker process counts for itself: with four workers a
-    client may have four times its quota. In Redis all count together where prefix, key, scope (or
-    route) and limit are equal.
-    `key`: who is counted when a limit names no other key, see `Limiter.__call__`.
-    `strategy`: `"fixed-window"`, `"moving-window"` (exact) or `"sliding-window-counter"`.
-    `prefix`: the first part of every key; give each service its own in a Redis that they share.
-    `headers`: whether responses carry `RateLimit` and `RateLimit-Policy`.
-    `legacy_headers`: whether they carry `X-RateLimit-Limit`, `-Remaining` and `-Reset`, too.
-    `enabled`: False lets all requests pass uncounted; may be changed at any time, as tests do.
+    - `storage`: `"memory://"`, a URL of `limits` such as `"redis://localhost:6379/0"`, or a storage of
+      `limits.aio`. In memory every limiter and every worker process counts for itself: with four workers a
+      client may have four times its quota. In Redis all count together where prefix, key, scope (or
+      route) and limit are equal.
+    - `key`: who is counted when a limit names no other key, see `Limiter.__call__`.
+    - `strategy`: `"fixed-window"`, `"moving-window"` (exact) or `"sliding-window-counter"`.
+    - `prefix`: the first part of every key; give each service its own in a Redis that they share.
+    - `headers`: whether responses carry `RateLimit` and `RateLimit-Policy`.
+    - `legacy_headers`: whether they carry `X-RateLimit-Limit`, `-Remaining` and `-Reset`, too.
+    - `enabled`: False lets all requests pass uncounted; may be changed at any time, as tests do.
 
     Headers reach responses that FastAPI builds from what the endpoint returns, and the 429; a
     `Response` that the endpoint builds itself goes out without them.
@@ -73,16 +79,17 @@ class Limiter:
     def __call__(self, rates: str, *, key: Key | None = None, scope: str | None = None, cost: int = 1) -> "RateLimit":
         """Return a dependency that lets a request pass if every one of the limits does.
 
-        `rates`: `"5/minute"`, `"5 per 2 minutes"`, several as `"5/minute; 100/hour"`. A refused request
-        counts against none of them. Limits of two different dependencies are two decisions, though:
-        what the first counted stays counted when the second refuses.
-        `key`: any dependency, sync or async, with dependencies of its own, that returns a `str`: who is
-        counted. All requests whose key is empty or None share one bucket. The key is stored as
-        it is: hash an API key first.
-        `scope`: routes that name the same scope share their counts. Without it each route, told
-        apart by its full path template and method, has its own, so `/items/1` and `/items/2` share, and
-        a limit on a router is one for each of its routes.
-        `cost`: what a request counts, at least 1 and at most the smallest limit.
+        - `rates`: `"5/minute"`, `"5 per 2 minutes"`, several as `"5/minute; 100/hour"`; at least 1 in a
+          window of at most 366 days. A refused request counts against none of them. Limits of two different
+          dependencies are two decisions, though: what the first counted stays counted when the second refuses.
+        - `key`: any dependency, sync or async, with dependencies of its own, that returns a `str`: who is
+          counted. All requests whose key is empty or None share one bucket. Up to 64 characters are stored
+          as they are, so hash an API key first; of a longer key its SHA-256 is stored.
+          `app.dependency_overrides` replaces it, but never a `ClientIP`, which is called directly for speed.
+        - `scope`: routes that name the same scope share their counts. Without it each route, told
+          apart by its full path template and method, has its own, so `/items/1` and `/items/2` share, and
+          a limit on a router is one for each of its routes.
+        - `cost`: what a request counts, at least 1 and at most the smallest limit.
 
         Equal calls return the same dependency, so a limit that stands on a router and again on its
         route counts a request once.
@@ -154,8 +161,7 @@ class RateLimit:
         if not self._limiter.enabled:
             return
         who = self._key.key_of(connection) if isinstance(self._key, ClientIP) else self._text(key)
-        # The key may hold a client's own text; without a slash it cannot pose as another's bucket.
-        who = who.replace("%", "%25").replace("/", "%2F")
+        who = _bounded(who)
         where = self._scope or _route(connection.scope)
         verdict = await self._counters.take(self._items, (*self._prefix, who, where), self._cost)
         now = time.time()
@@ -191,11 +197,25 @@ class RateLimit:
 
 def _parse(rates: str) -> tuple[RateLimitItem, ...]:
     try:
-        return tuple(dict.fromkeys(parse_many(rates)))  # a limit named twice must not count twice
+        items = tuple(dict.fromkeys(parse_many(rates)))  # a limit named twice must not count twice
     except ValueError as exc:
         raise ConfigurationError(
             f'{rates!r} is no rate limit: write for example "5/minute" or "5/minute; 100/hour"'
         ) from exc
+    if any(item.amount < 1 for item in items):
+        raise ConfigurationError(f"{rates!r} lets nothing pass: allow 1 or more, or take the route away")
+    if 0 in map(int, _MULTIPLES.findall(rates)):  # `limits` would take it for 1
+        raise ConfigurationError(f'{rates!r} has a window of no length: write for example "5/minute"')
+    if any(item.get_expiry() > _LONGEST_WINDOW_SECONDS for item in items):
+        raise ConfigurationError(f"{rates!r} has a window of more than 366 days: use a shorter one")
+    return items
+
+
+def _bounded(who: str) -> str:
+    """Return a key that costs little to store, and that a client's own text in it cannot make that of another."""
+    if len(who) > _LONGEST_KEY:  # the prefix makes it longer than any key that is stored as it is
+        return "sha256:" + sha256(who.encode(errors="surrogatepass")).hexdigest()
+    return who.replace("%", "%25").replace("/", "%2F")
 
 
 def _signature(key: Key) -> Signature:

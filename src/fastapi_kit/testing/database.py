@@ -10,7 +10,7 @@ from fastapi_kit.db import Database
 from fastapi_kit.errors import needs_extra
 
 with needs_extra("db"):
-    from sqlalchemy import event
+    from sqlalchemy import Connection, event
     from sqlalchemy.exc import IntegrityError
     from sqlalchemy.exc import TimeoutError as PoolTimeoutError
     from sqlalchemy.orm import Session, SessionTransaction
@@ -27,7 +27,8 @@ async def rolled_back(database: Database, *, wait_seconds: float = 5.0) -> Async
     never do. Deferred constraints are checked where the commit would have been, so that they fail there. The
     sessions share one connection and take turns, from a transaction's first statement to its end; a session
     opened in the same task as the one whose turn it is joins in. Create the tables before, and start the
-    app's lifespan before where the database is in memory.
+    app's lifespan before where the database is in memory. On MariaDB a `session(read_only=True)` refuses no
+    write here: it can refuse whole transactions only.
 
     `wait_seconds`: how long a session waits for its turn, before it gets the error of an exhausted pool (503
     in a request). It happens to a request in another task while the test holds a transaction open.
@@ -85,6 +86,8 @@ class _TurnSession(Session):
         super().__init__(*args, **options)
         self._has_turn = False
         event.listen(self, "before_commit", _check_deferred)
+        if self.info.get("read_only"):
+            event.listen(self, "after_begin", _refuse_writes)
         event.listen(self, "after_transaction_end", self._end)
 
     def get_bind(self, *args: Any, **options: Any) -> Any:
@@ -123,4 +126,22 @@ def _check_deferred(session: Session) -> None:
                 cause = sqlite3.IntegrityError("FOREIGN KEY constraint failed")
                 raise IntegrityError("COMMIT", None, cause) from cause
         case _:  # MariaDB defers none
+            pass
+
+
+def _refuse_writes(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    if transaction.parent is not None:
+        return
+
+    def undo(session: Session, ended: SessionTransaction) -> None:
+        if ended is transaction:
+            connection.exec_driver_sql("PRAGMA query_only = OFF")
+
+    match connection.dialect.name:
+        case "postgresql":
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")  # until the end of the savepoint
+        case "sqlite":
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+            event.listen(session, "after_transaction_end", undo, insert=True)  # before the turn is given back
+        case _:  # MariaDB would have to begin a transaction
             pass
