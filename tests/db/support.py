@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx2
 import uvicorn
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException
-from sqlalchemy import ForeignKey, func, make_url, select, text
+from sqlalchemy import URL, ForeignKey, func, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -63,7 +63,7 @@ async def on_postgres(url: str, **options: Any) -> AsyncGenerator[Database]:
 
 
 @asynccontextmanager
-async def on_mariadb(url: str, **options: Any) -> AsyncGenerator[Database]:
+async def on_mariadb(url: str | URL, **options: Any) -> AsyncGenerator[Database]:
     name = f"kit_{uuid4().hex}"
     admin, database = Database(url), Database(make_url(url).set(database=name), **options)
     async with admin.session() as session:

@@ -397,7 +397,7 @@ async def test_a_read_only_session_refuses_writes_with_psycopg(postgres_url: str
 
 @pytest.mark.parametrize("driver", ["asyncmy", "aiomysql"])
 async def test_a_read_only_session_refuses_writes_on_mariadb(driver: str, mariadb_url: str) -> None:
-    async with on_mariadb(str(make_url(mariadb_url).set(drivername=f"mariadb+{driver}"))) as database:
+    async with on_mariadb(make_url(mariadb_url).set(drivername=f"mariadb+{driver}")) as database:
         await refuses_writes(database)
 
 

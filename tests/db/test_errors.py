@@ -58,7 +58,7 @@ async def test_postgres_states(driver: str, postgres_url: str) -> None:
 
 @pytest.mark.parametrize("driver", ["asyncmy", "aiomysql"])
 async def test_mariadb_errors(driver: str, mariadb_url: str) -> None:
-    async with on_mariadb(str(make_url(mariadb_url).set(drivername=f"mariadb+{driver}"))) as database:
+    async with on_mariadb(make_url(mariadb_url).set(drivername=f"mariadb+{driver}")) as database:
         ann = "INSERT INTO owners (name) VALUES ('ann')"
         assert status_of(await error_of(database, ann, ann)) == 409
         check = "CREATE TABLE checked (n INT CHECK (n > 0))"

@@ -1,7 +1,9 @@
 """The quickstart as its users meet it: every route, over HTTP."""
 
+import contextlib
 import importlib.util
 import secrets
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -131,6 +133,16 @@ def test_only_an_admin_lists_users(client: TestClient, quickstart: ModuleType) -
     assert client.portal is not None
     client.portal.call(promote)
     assert client.get("/users", headers=headers).json()["items"] == [{"id": 1, "username": "ada", "role": "admin"}]
+
+
+def test_log_in_waits_for_no_writer(client: TestClient, tmp_path: Path) -> None:
+    sign_in(client)
+    writer = sqlite3.connect(tmp_path / "quickstart.db", isolation_level=None)
+    with contextlib.closing(writer):
+        writer.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        answer = client.post("/auth/token", data={"username": "ada", "password": PASSWORD})
+        assert (answer.status_code, time.monotonic() - start < 4) == (200, True)  # a writer would wait 5 s
 
 
 def test_a_deleted_user_is_signed_out(client: TestClient, quickstart: ModuleType) -> None:
