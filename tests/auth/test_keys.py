@@ -19,6 +19,11 @@ from fastapi_kit.errors import ConfigurationError
 SECRET = secrets.token_urlsafe(64)
 
 
+def short(value: object) -> str:
+    """Name a parameter without the random ones, so that each worker of pytest-xdist finds the same tests."""
+    return value if isinstance(value, str) and " " in value else ""
+
+
 def private_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
@@ -77,6 +82,7 @@ def test_a_private_key_signs_and_its_public_half_verifies(algorithm: str) -> Non
         (SECRET, "RS256", "'RS256' takes no secret: use one of HS256, HS384, HS512"),
         (SECRET, "none", "'none' takes no secret"),
     ],
+    ids=short,
 )
 def test_an_unfit_secret_is_refused_and_not_shown(secret: Any, algorithm: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as refused:
@@ -108,6 +114,7 @@ def test_the_error_names_the_setting() -> None:
         (private_pem(RSA), "HS256", "'HS256' takes no PEM: use one of ES256, ES384"),
         (private_pem(RSA), "none", "'none' takes no PEM"),
     ],
+    ids=short,
 )
 def test_an_unfit_pem_is_refused(pem: bytes, algorithm: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
