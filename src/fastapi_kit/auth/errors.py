@@ -1,7 +1,7 @@
 """What the auth block answers with, and the challenges of RFC 6750, section 3."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -28,7 +28,7 @@ class MissingCredentialsError(Problem):
     code = "missing_credentials"
     status = 401
     title = "Authentication is required"
-    response_headers = _CHALLENGE
+    response_headers: ClassVar[Mapping[str, str]] = _CHALLENGE
 
     def __init__(self) -> None:
         super().__init__(headers={"WWW-Authenticate": "Bearer"})
@@ -40,7 +40,7 @@ class MalformedCredentialsError(Problem):
     code = "invalid_request"
     status = 400
     title = "The credentials are malformed"
-    response_headers = _CHALLENGE
+    response_headers: ClassVar[Mapping[str, str]] = _CHALLENGE
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail, headers={"WWW-Authenticate": 'Bearer error="invalid_request"'})
@@ -56,7 +56,7 @@ class TokenError(Problem):
     code = "invalid_token"
     status = 401
     title = "The token is not valid"
-    response_headers = _CHALLENGE
+    response_headers: ClassVar[Mapping[str, str]] = _CHALLENGE
 
     def __init__(self, reason: str = "invalid") -> None:
         self.reason = reason
@@ -72,7 +72,7 @@ class InsufficientScopeError(Problem):
     code = "insufficient_scope"
     status = 403
     title = "The token lacks a scope"
-    response_headers = _CHALLENGE
+    response_headers: ClassVar[Mapping[str, str]] = _CHALLENGE
 
     def __init__(self, scopes: Iterable[str]) -> None:
         challenge = f'Bearer error="insufficient_scope", scope="{" ".join(sorted(scopes))}"'
@@ -93,7 +93,7 @@ class InvalidCredentialsError(Problem):
     code = "invalid_credentials"
     status = 401
     title = "The user name or the password is wrong"
-    response_headers = _CHALLENGE
+    response_headers: ClassVar[Mapping[str, str]] = _CHALLENGE
     error: Annotated[str, Field(examples=["invalid_grant"])]
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
@@ -107,7 +107,7 @@ class PasswordsBusyError(Problem):
     code = "passwords_busy"
     status = 503
     title = "Too many log-ins at once"
-    response_headers = _RETRY_AFTER
+    response_headers: ClassVar[Mapping[str, str]] = _RETRY_AFTER
 
     def __init__(self) -> None:
         super().__init__("Try again in a few seconds.", headers={"Retry-After": "2"})
