@@ -55,8 +55,9 @@ format: $(VENV)/dev.stamp ## let ruff mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-clean: ## remove what the other targets made
-	rm -rf $(VENV) dist site .cache .coverage .*_cache
+clean: ## remove what the other targets made; quickstart.db stays
+	rm -rf $(VENV) dist site .cache .coverage .hypothesis .*_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for each dependency group: pip runs again only when pyproject.toml or the Python changed.
 $(VENV)/%.stamp: pyproject.toml $(BIN)/python

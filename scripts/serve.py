@@ -59,7 +59,7 @@ def listen(port: str) -> socket.socket:
 
 
 def main() -> None:
-    server = Server(uvicorn.Config("examples.quickstart:app", log_level="warning", proxy_headers=False))
+    server = Server(uvicorn.Config("examples.quickstart:app", log_level="info", proxy_headers=False))
     with contextlib.suppress(KeyboardInterrupt):
         server.run([listen(sys.argv[1])])
     sys.exit(not server.started)

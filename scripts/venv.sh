@@ -8,11 +8,11 @@ fail() {
 }
 
 command -v "$python" >/dev/null ||
-    fail "$python was not found: install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python3"
+    fail "$python was not found: install Python 3.11 or newer, or name yours: make run PYTHON=/path/to/python3"
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') ||
-    fail "$python does not run: name a Python 3.11 or newer: make PYTHON=/path/to/python3"
+    fail "$python does not run: name a Python 3.11 or newer: make run PYTHON=/path/to/python3"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    fail "$python is Python $version, too old: install 3.11 or newer, or name one: make PYTHON=python3.11"
+    fail "$python is Python $version, too old: install 3.11 or newer, or name one: make run PYTHON=python3.11"
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     fail "$python has no venv module: install it (Debian, Ubuntu: apt-get install python$version-venv)"
 "$python" -m venv --clear "$venv" ||

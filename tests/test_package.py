@@ -49,3 +49,8 @@ def test_navigation_and_pages_are_the_same() -> None:
     linked = re.findall(r"^ +- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     pages = (path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md"))
     assert sorted(linked) == sorted(pages)
+
+
+def test_example_of_the_readme_fits_on_one_screen() -> None:
+    example = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    assert len(example.splitlines()) <= 40

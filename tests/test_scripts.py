@@ -39,7 +39,7 @@ def test_no_python(tmp_path: Path) -> None:
     assert code == 1
     assert said == (
         "fastapi_kit: python3.99 was not found: install Python 3.11 or newer, "
-        "or name yours: make PYTHON=/path/to/python3\n"
+        "or name yours: make run PYTHON=/path/to/python3\n"
     )
 
 
@@ -48,7 +48,7 @@ def test_old_python(tmp_path: Path) -> None:
     code, said = run("sh", "scripts/venv.sh", "python3", tmp_path / "venv", path=path)
     assert code == 1
     assert said == (
-        "fastapi_kit: python3 is Python 3.9, too old: install 3.11 or newer, or name one: make PYTHON=python3.11\n"
+        "fastapi_kit: python3 is Python 3.9, too old: install 3.11 or newer, or name one: make run PYTHON=python3.11\n"
     )
 
 

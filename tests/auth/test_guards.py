@@ -443,6 +443,17 @@ def test_an_owner_is_not_looked_up_for_an_anonymous_caller(client: TestClient) -
     check(client.delete("/things/0"), 401, "missing_credentials", "Bearer")
 
 
+def test_an_owner_that_is_no_string_lets_nobody_in_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    async def numeric_owner() -> int:
+        return 1
+
+    app = FastAPI()
+    errors.install(app)
+    app.get("/")(as_endpoint(auth.require_owner(numeric_owner)))
+    assert TestClient(app).get("/", headers=bearer("1")).status_code == 500
+    assert "the owner must be a str as the token's subject is, not int" in caplog.text
+
+
 def test_strings_and_empty_names_in_place_of_lists_are_told_at_start_up() -> None:
     with pytest.raises(ConfigurationError, match=r"a role guard got the string 'admin'.*write \['admin'\]"):
         auth.require_owner(thing_owner, or_any_role="admin")
@@ -450,6 +461,8 @@ def test_strings_and_empty_names_in_place_of_lists_are_told_at_start_up() -> Non
         Auth(tokens, load_user, role_hierarchy={"admin": "editor"})
     with pytest.raises(ConfigurationError, match="a role guard needs a role"):
         auth.require_any_role("")
+    with pytest.raises(ConfigurationError, match=r"a role guard got \[\['admin'\]\]: give each name as a string"):
+        auth.require_any_role(["admin"])  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="is_active must be sync"):
         Auth(tokens, load_user, is_active=is_active_later)  # type: ignore[arg-type]
 
@@ -467,6 +480,13 @@ def test_a_load_user_that_cannot_work_is_told_at_start_up() -> None:
     async def yielding_async(claims: AccessClaims) -> AsyncIterator[User]:
         yield User("1")
 
+    async def wrong_way_round(counter: Annotated[Lookups, Depends(lookups)], claims: AccessClaims) -> User | None:
+        return None
+
+    with pytest.raises(
+        ConfigurationError, match="load_user takes the claims of the token first, then its dependencies"
+    ):
+        Auth[Any](tokens, wrong_way_round)  # type: ignore[arg-type]
     for generator in (yielding, yielding_async):
         with pytest.raises(ConfigurationError, match="load_user must return its result, not yield it"):
             Auth[Any](tokens, generator)

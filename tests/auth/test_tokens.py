@@ -389,6 +389,13 @@ def test_what_cannot_be_issued_is_told(issue: Callable[[TokenService], Any], mes
         issue(service())
 
 
+def test_one_key_needs_no_set_and_a_secret_is_no_key() -> None:
+    tokens = TokenService(KEY, issuer="i", audience="a")
+    assert tokens.verify(tokens.issue("7").token).subject == "7"
+    with pytest.raises(ConfigurationError, match="keys is a str: give a Key or a KeySet"):
+        TokenService(SECRET, issuer="i", audience="a")  # type: ignore[arg-type]
+
+
 def test_a_public_key_cannot_issue() -> None:
     with pytest.raises(ConfigurationError, match="the active key is public"):
         service(KeySet(Key.pem(public_pem(RSA), "RS256"))).issue("7")

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.anyio
         ("mysql+pymysql://kit:hidden@host/x", r"write mysql\+asyncmy:// instead"),
         ("mariadb://kit:hidden@host/x", r"write mariadb\+asyncmy:// instead"),
         ("sqlite+aiosqlite:///a\0b", "has a NUL character"),
+        ("sqlite+aiosqlite://app.db", "write three slashes before a relative path"),
         ("postgresql+asyncpg://kit:hid\0den@host/x", "has a NUL character"),
     ],
 )

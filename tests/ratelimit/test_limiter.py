@@ -367,3 +367,9 @@ def test_nobody_takes_the_place_of_a_long_key_by_naming_its_hash() -> None:
     for attacker in (digest, f"sha256:{digest}"):
         assert client.get("/items/1", headers={"X-User": attacker}).status_code == 200
     assert client.get("/items/1", headers={"X-User": victim}).status_code == 200
+
+
+def test_a_limiter_that_was_not_called_is_no_dependency() -> None:
+    limiter, app = Limiter(), FastAPI()
+    with pytest.raises(ConfigurationError, match=r'would limit nothing: write Depends\(limiter\("5/minute"\)\)'):
+        app.get("/", dependencies=[Depends(limiter)])(lambda: None)

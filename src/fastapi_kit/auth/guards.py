@@ -121,7 +121,9 @@ class Auth(Generic[UserT]):
         """
         roles = self._wanted_roles(or_any_role) if or_any_role else frozenset[str]()
 
-        def owns(principal: Principal[UserT], owner: str) -> None:
+        def owns(principal: Principal[UserT], owner: object) -> None:
+            if not isinstance(owner, str):
+                raise TypeError(f"the owner must be a str as the token's subject is, not {type(owner).__name__}")
             if owner != principal.subject and roles.isdisjoint(principal.roles):
                 raise ForbiddenError
 
@@ -181,6 +183,9 @@ def _names(names: Iterable[str], whose: str, what: str) -> frozenset[str]:
     """Return names as a set, if there is one, and none of them is what a slip of the pen leaves."""
     if isinstance(names, str):
         raise ConfigurationError(f"{whose} got the string {names!r} in place of a list: write [{names!r}]")
+    given: list[object] = list(names)
+    if not all(isinstance(name, str) for name in given):
+        raise ConfigurationError(f"{whose} got {given!r}: give each name as a string of its own")
     found = frozenset(names)
     if not found or "" in found:
         raise ConfigurationError(f"{whose} needs {what}: without one it would let everybody or nobody pass")

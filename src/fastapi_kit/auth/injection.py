@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, TypeVar, cast, get_origin
 
 from fastapi.concurrency import run_in_threadpool
+from fastapi.params import Depends
 
 from fastapi_kit.errors import ConfigurationError
 
@@ -32,6 +33,8 @@ class Injected(Generic[_ResultT]):
             raise ConfigurationError(f"{role} must take the {given} as its first argument") from None
         if first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
             raise ConfigurationError(f"{role} must take the {given} as its first argument")
+        if get_origin(first.annotation) is Annotated or isinstance(first.default, Depends):
+            raise ConfigurationError(f"{role} takes the {given} first, then its dependencies: move {first.name!r} back")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{role} must return its result, not yield it: put the clean-up in a dependency")
         self._function = function

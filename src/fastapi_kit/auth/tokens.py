@@ -14,7 +14,7 @@ from typing import Any
 from fastapi_kit.auth.cache import CacheInfo, VerifiedCache
 from fastapi_kit.auth.errors import TokenError
 from fastapi_kit.auth.jws import MAX_TOKEN_BYTES, encode_segment, read
-from fastapi_kit.auth.keys import KeySet
+from fastapi_kit.auth.keys import Key, KeySet
 from fastapi_kit.errors import ConfigurationError
 
 __all__ = ["AccessClaims", "IssuedToken", "TokenService"]
@@ -60,10 +60,11 @@ class IssuedToken:
 class TokenService:
     """Issue and verify the access tokens of one issuer for one audience.
 
-    `issuer` and `audience` name this service and the API (RFC 8725, 3.8 and 3.9); a token of another issuer or for
-    another audience is refused. `ttl` is how long a token lives: 1 second to 24 hours, 15 minutes by default.
-    `leeway`, at most 5 minutes, forgives clocks that differ. `purpose` is the token's type: a service with another
-    purpose ("reset", "verify-email") never accepts it. `client_id` is that claim of RFC 9068 for tokens issued here.
+    `keys` is a `KeySet`, or the one `Key` there is. `issuer` and `audience` name this service and the API (RFC
+    8725, 3.8 and 3.9); a token of another issuer or for another audience is refused. `ttl` is how long a token
+    lives: 1 second to 24 hours, 15 minutes by default. `leeway`, at most 5 minutes, forgives clocks that differ.
+    `purpose` is the token's type: a service with another purpose ("reset", "verify-email") never accepts it.
+    `client_id` is that claim of RFC 9068 for tokens issued here.
 
     Security: a token cannot be taken back before it expires. Its user is loaded at each request, so deleting or
     deactivating the user works at once; logging out, or a changed password, does not end it.
@@ -76,7 +77,7 @@ class TokenService:
 
     def __init__(
         self,
-        keys: KeySet,
+        keys: KeySet | Key,
         *,
         issuer: str,
         audience: str,
@@ -92,6 +93,11 @@ class TokenService:
             raise ConfigurationError(
                 "TokenService needs an issuer and an audience, a str each: who issues, for which API"
             )
+        given: object = keys
+        if not isinstance(given, Key | KeySet):
+            raise ConfigurationError(
+                f"keys is a {type(given).__name__}: give a Key or a KeySet, as in Key.hmac(secret)"
+            )
         if not _PURPOSE.fullmatch(purpose):
             raise ConfigurationError(f"purpose is {purpose!r}: use small letters, digits and hyphens, as in 'reset'")
         if not _MIN_TTL <= ttl <= _MAX_TTL:
@@ -101,7 +107,7 @@ class TokenService:
         if cache_size < 0:
             raise ConfigurationError(f"cache_size is {cache_size}: choose 0 for no cache, or the number of tokens")
         self.ttl = ttl
-        self._keys = keys
+        self._keys = KeySet(keys) if isinstance(keys, Key) else keys
         self._issuer = issuer
         self._audience = audience
         self._leeway = leeway.total_seconds()

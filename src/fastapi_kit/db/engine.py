@@ -81,6 +81,11 @@ def parse_url(url: str | URL) -> URL:
         )
     if any("\0" in str(part) for part in parsed):
         raise ConfigurationError("`url` has a NUL character in it: leave it out")
+    if parsed.get_backend_name() == "sqlite" and parsed.host:
+        raise ConfigurationError(
+            "`url` names a host, and SQLite has none: write three slashes before a relative path, as in"
+            " sqlite+aiosqlite:///./app.db, and four before an absolute one"
+        )
     if "@" in (parsed.host or ""):
         raise ConfigurationError("`url` has an @ in its user or password: write it as %40")
     return parsed

@@ -117,6 +117,11 @@ class Limiter:
             )
         return self._made[wanted]
 
+    @property
+    def __signature__(self) -> Signature:
+        """Refuse to be a dependency: FastAPI asks for it when a limiter stands in `Depends` that was not called."""
+        raise ConfigurationError('Depends(limiter) would limit nothing: write Depends(limiter("5/minute"))')
+
     async def reset(self) -> None:
         """Forget every count of the storage, those of others with the same storage included; for tests."""
         await self._counters.reset()

@@ -115,18 +115,15 @@ def _check_deferred(session: Session) -> None:
         return
     session.flush()
     connection = session.connection()
-    match connection.dialect.name:
-        case "postgresql":
-            # In a savepoint that is rolled back: each constraint has its own mode again afterwards.
-            with connection.begin_nested() as savepoint:
-                connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
-                savepoint.rollback()
-        case "sqlite":
-            if connection.exec_driver_sql("PRAGMA foreign_key_check").first():
-                cause = sqlite3.IntegrityError("FOREIGN KEY constraint failed")
-                raise IntegrityError("COMMIT", None, cause) from cause
-        case _:  # MariaDB defers none
-            pass
+    dialect = connection.dialect.name  # MariaDB defers no constraint
+    if dialect == "postgresql":
+        # In a savepoint that is rolled back: each constraint has its own mode again afterwards.
+        with connection.begin_nested() as savepoint:
+            connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+            savepoint.rollback()
+    elif dialect == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+        cause = sqlite3.IntegrityError("FOREIGN KEY constraint failed")
+        raise IntegrityError("COMMIT", None, cause) from cause
 
 
 def _refuse_writes(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
