@@ -1,4 +1,4 @@
-"""The endpoints as a careful team writes them by hand: everything in one function, no block of the kit.
+"""The endpoints as a careful team writes them by hand: each in one function, one session each, no block of the kit.
 
 Tokens through `jose.jwt`, limits through `limits.aio`, the session by `async with maker()`. Engine, models and
 pragmas are those of the kit's app, so that the difference is the blocks alone.
@@ -35,8 +35,7 @@ def make_app(db: Database) -> FastAPI:
     async def plain() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/me", response_model=UserRead)
-    async def me(authorization: Annotated[str, Header()] = "") -> User:
+    def subject_of(authorization: str) -> int:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"})
@@ -44,15 +43,24 @@ def make_app(db: Database) -> FastAPI:
             claims = jwt.decode(token, SECRET, algorithms=["HS256"], audience=AUDIENCE, issuer=ISSUER)
         except JWTError:
             raise HTTPException(401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}) from None
+        return int(claims["sub"])
+
+    @app.get("/me", response_model=UserRead)
+    async def me(authorization: Annotated[str, Header()] = "") -> User:
+        subject = subject_of(authorization)
         async with maker() as session:
-            user = await session.get(User, int(claims["sub"]))
+            user = await session.get(User, subject)
         if user is None:
             raise HTTPException(401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
         return user
 
     @app.get("/admin", response_model=UserRead)
     async def admin(authorization: Annotated[str, Header()] = "") -> User:
-        user = await me(authorization)
+        subject = subject_of(authorization)
+        async with maker() as session:
+            user = await session.get(User, subject)
+        if user is None:
+            raise HTTPException(401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
         if user.role != "admin":
             raise HTTPException(403)
         return user
@@ -63,7 +71,7 @@ def make_app(db: Database) -> FastAPI:
     ) -> ItemPage:
         statement = select(Item).where(Item.owner_id == 1)
         async with maker() as session:
-            total = await session.scalar(select(func.count()).select_from(statement.subquery()))
+            total = await session.scalar(select(func.count()).select_from(Item).where(Item.owner_id == 1))
             rows = await session.scalars(statement.order_by(Item.id).offset(skip).limit(limit))
             items = [ItemRead.model_validate(row) for row in rows]
         return ItemPage(items=items, total=total or 0, skip=skip, limit=limit)
@@ -96,7 +104,17 @@ def make_app(db: Database) -> FastAPI:
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
     ) -> ItemPage:
         await limited(request, response)
-        await admin(authorization)
-        return await page(skip, limit)
+        subject = subject_of(authorization)
+        statement = select(Item).where(Item.owner_id == 1)
+        async with maker() as session:
+            user = await session.get(User, subject)
+            if user is None:
+                raise HTTPException(401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+            if user.role != "admin":
+                raise HTTPException(403)
+            total = await session.scalar(select(func.count()).select_from(Item).where(Item.owner_id == 1))
+            rows = await session.scalars(statement.order_by(Item.id).offset(skip).limit(limit))
+            items = [ItemRead.model_validate(row) for row in rows]
+        return ItemPage(items=items, total=total or 0, skip=skip, limit=limit)
 
     return app
