@@ -140,13 +140,15 @@ class Auth(Generic[UserT]):
     def _scope_guard(self, scopes: Iterable[str], *, any_of: bool) -> Guard[UserT]:
         wanted = _names(scopes, "a scope guard", "a scope")
 
-        def has_scopes(principal: Principal[UserT], asked: None) -> None:
+        def has_scopes(principal: Principal[UserT], **_: None) -> None:
             if not any_of or wanted.isdisjoint(principal.scopes):
                 check_scopes(principal, wanted)
 
         # In OpenAPI a list of scopes means all of them, so any-of is not told there.
-        asked = Annotated[None, Security(self._scheme, scopes=() if any_of else sorted(wanted))]
-        return self._guard(has_scopes, InsufficientScopeError, asked=asked)
+        asked: dict[str, Any] = (
+            {} if any_of else {"asked": Annotated[None, Security(self._scheme, scopes=sorted(wanted))]}
+        )
+        return self._guard(has_scopes, InsufficientScopeError, **asked)
 
     def _guard(
         self,

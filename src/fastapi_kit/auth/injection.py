@@ -24,9 +24,8 @@ class Injected(Generic[_ResultT]):
     """
 
     def __init__(self, function: Callable[..., Awaitable[_ResultT] | _ResultT], role: str, given: str) -> None:
-        self.parameters: list[inspect.Parameter]
         try:
-            first, *self.parameters = inspect.signature(function, eval_str=True).parameters.values()
+            first, *rest = inspect.signature(function, eval_str=True).parameters.values()
         except NameError as exc:
             raise ConfigurationError(f"{role}: an annotation cannot be resolved at run time: {exc}") from exc
         except ValueError:
@@ -37,6 +36,10 @@ class Injected(Generic[_ResultT]):
             raise ConfigurationError(f"{role} takes the {given} first, then its dependencies: move {first.name!r} back")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{role} must return its result, not yield it: put the clean-up in a dependency")
+        # By keyword: a dependency of ours may put parameters of its own before them.
+        self.parameters: list[inspect.Parameter] = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in rest
+        ]
         self._function = function
         self._role = role
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(

@@ -1,6 +1,6 @@
 """Keys for signing and verifying, checked when they are built (RFC 7518, RFC 8725)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
 from fastapi_kit.errors import ConfigurationError, needs_extra
@@ -160,9 +160,6 @@ class KeySet:
             )
         self.active = active
         self._keys = (active, *older)
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self._keys)
 
     def candidates(self, algorithm: str, kid: str | None) -> Iterable[Key]:
         """Return the keys that may have signed a token with this header; empty if none can."""

@@ -77,8 +77,7 @@ def login_router(
     async def resolve(**resolved: Any) -> dict[str, Any]:
         return resolved
 
-    rest = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in injected.parameters]
-    resolve.__signature__ = inspect.Signature(rest)  # type: ignore[attr-defined]
+    resolve.__signature__ = inspect.Signature(injected.parameters)  # type: ignore[attr-defined]
 
     @router.post("/token", summary="Log in")
     @raises(InvalidCredentialsError, PasswordsBusyError)

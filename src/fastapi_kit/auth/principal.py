@@ -1,8 +1,8 @@
 """Who is calling: one callable that all guards of an app depend on."""
 
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from inspect import Parameter, Signature
 from typing import Any, Generic, TypeVar
 
 from starlette.requests import HTTPConnection
@@ -51,9 +51,8 @@ class Authenticator(Generic[UserT]):
         self._load_user = load_user
         self._is_active = is_active
         self._roles = roles
-        connection = inspect.Parameter(_CONNECTION, inspect.Parameter.KEYWORD_ONLY, annotation=HTTPConnection)
-        rest = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in load_user.parameters]
-        self.__signature__: inspect.Signature = inspect.Signature([connection, *rest])
+        connection = Parameter(_CONNECTION, Parameter.KEYWORD_ONLY, annotation=HTTPConnection)
+        self.__signature__: Signature = Signature([connection, *load_user.parameters])
 
     async def __call__(self, **resolved: Any) -> Principal[UserT] | None:
         """Return the caller, `None` where the request carries no credentials.

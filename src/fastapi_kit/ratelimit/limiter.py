@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from fastapi_kit._fastapi import route_template
-from fastapi_kit.errors import ConfigurationError, needs_extra
+from fastapi_kit.errors import ConfigurationError, needs_extra, raises
 from fastapi_kit.ratelimit.counters import Counters, Strategy, Verdict
 from fastapi_kit.ratelimit.errors import RateLimitExceededError
 from fastapi_kit.ratelimit.fields import Fields, describe, seconds_until
@@ -131,14 +131,13 @@ class Limiter:
         await self._counters.aclose()
 
 
+@raises(RateLimitExceededError)
 class RateLimit:
     """One limit as a dependency, made by calling a `Limiter`.
 
     Raises `RateLimitExceededError` (429, `rate_limited`) when a quota is used up; a WebSocket is refused
     before it is accepted.
     """
-
-    __problems__: tuple[type[RateLimitExceededError], ...] = (RateLimitExceededError,)
 
     def __init__(
         self,
