@@ -483,15 +483,13 @@ def test_a_load_user_that_cannot_work_is_told_at_start_up() -> None:
     async def wrong_way_round(counter: Annotated[Lookups, Depends(lookups)], claims: AccessClaims) -> User | None:
         return None
 
-    with pytest.raises(
-        ConfigurationError, match="load_user takes the claims of the token first, then its dependencies"
-    ):
+    with pytest.raises(ConfigurationError, match="load_user takes the claims first, then its dependencies"):
         Auth[Any](tokens, wrong_way_round)  # type: ignore[arg-type]
     for generator in (yielding, yielding_async):
         with pytest.raises(ConfigurationError, match="load_user must return its result, not yield it"):
             Auth[Any](tokens, generator)
     for loader in (nothing, keyword_only):
-        with pytest.raises(ConfigurationError, match="load_user must take the claims of the token as its first"):
+        with pytest.raises(ConfigurationError, match="load_user must take the claims as its first"):
             Auth(tokens, loader)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"load_user: an annotation cannot be resolved .*NoSuchName"):
         Auth(tokens, unresolvable)

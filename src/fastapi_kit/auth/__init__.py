@@ -1,6 +1,8 @@
 """Who is calling, and may they: tokens, passwords, the current user and guards."""
 
 from fastapi_kit.auth.cache import CacheInfo
+from fastapi_kit.auth.claims import AccessClaims
+from fastapi_kit.auth.credentials import Credential, TokenVerifier
 from fastapi_kit.auth.errors import (
     ForbiddenError,
     InsufficientScopeError,
@@ -21,7 +23,7 @@ from fastapi_kit.auth.passwords import (
     PasswordHasher,
 )
 from fastapi_kit.auth.principal import Principal
-from fastapi_kit.auth.tokens import AccessClaims, IssuedToken, TokenService
+from fastapi_kit.auth.tokens import IssuedToken, TokenService
 
 __all__ = [
     "OWASP",
@@ -30,6 +32,7 @@ __all__ = [
     "Argon2Profile",
     "Auth",
     "CacheInfo",
+    "Credential",
     "ForbiddenError",
     "InsufficientScopeError",
     "InvalidCredentialsError",
@@ -46,5 +49,6 @@ __all__ = [
     "TokenError",
     "TokenResponse",
     "TokenService",
+    "TokenVerifier",
     "login_router",
 ]

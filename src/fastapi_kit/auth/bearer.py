@@ -1,14 +1,48 @@
-"""Finding the bearer token in a request (RFC 6750, 2.1)."""
+"""The bearer token of the Authorization header (RFC 6750, 2.1)."""
 
 import re
+from collections.abc import Awaitable, Mapping
 
+from fastapi.openapi.models import HTTPBearer, OAuth2, OAuthFlowPassword, OAuthFlows
+from fastapi.openapi.models import SecurityBase as SchemeModel
 from starlette.requests import HTTPConnection
 
-from fastapi_kit.auth.errors import MalformedCredentialsError
+from fastapi_kit.auth.claims import AccessClaims
+from fastapi_kit.auth.credentials import TokenVerifier
+from fastapi_kit.auth.errors import MalformedCredentialsError, TokenError
+from fastapi_kit.errors import Problem
+from fastapi_kit.errors.declaration import problems_of
 
-__all__ = ["bearer_token"]
+__all__ = ["BearerToken", "bearer_token"]
 
 _QUERY_TOKEN = re.compile(rb"(?:^|&)access_token=")
+
+
+class BearerToken:
+    """Access tokens in the Authorization header: what `Auth` makes of a `TokenVerifier`."""
+
+    challenge = "Bearer"
+
+    def __init__(self, verifier: TokenVerifier, token_url: str | None, scopes: Mapping[str, str]) -> None:
+        self.scheme_name = "Bearer"
+        self.model: SchemeModel = HTTPBearer(bearerFormat="JWT")
+        if token_url is not None:
+            self.scheme_name = "Login"
+            self.model = OAuth2(flows=OAuthFlows(password=OAuthFlowPassword(tokenUrl=token_url, scopes=dict(scopes))))
+        self.problems: tuple[type[Problem], ...] = (
+            MalformedCredentialsError,
+            TokenError,
+            *problems_of(verifier.verify),
+        )
+        self._verifier = verifier
+
+    def find(self, connection: HTTPConnection) -> str | None:
+        """Return the token, as `bearer_token` does."""
+        return bearer_token(connection)
+
+    def verify(self, value: str, _: HTTPConnection) -> AccessClaims | Awaitable[AccessClaims]:
+        """Return what the token says."""
+        return self._verifier.verify(value)
 
 
 def bearer_token(connection: HTTPConnection) -> str | None:

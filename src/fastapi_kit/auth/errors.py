@@ -23,15 +23,18 @@ _CHALLENGE = {"WWW-Authenticate": "How to authenticate, and what was wrong (RFC 
 
 
 class MissingCredentialsError(Problem):
-    """Answer 401: the request carries no credentials. The challenge is bare (RFC 6750, 3.1)."""
+    """Answer 401: the request carries no credentials. The challenge is bare (RFC 6750, 3.1).
+
+    `challenge` names every way to authenticate that the route knows.
+    """
 
     code = "missing_credentials"
     status = 401
     title = "Authentication is required"
     response_headers: ClassVar[Mapping[str, str]] = _CHALLENGE
 
-    def __init__(self) -> None:
-        super().__init__(headers={"WWW-Authenticate": "Bearer"})
+    def __init__(self, challenge: str = "Bearer") -> None:
+        super().__init__(headers={"WWW-Authenticate": challenge})
 
 
 class MalformedCredentialsError(Problem):

@@ -1,16 +1,16 @@
 """Who is calling: one callable that all guards of an app depend on."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from inspect import Parameter, Signature
 from typing import Any, Generic, TypeVar
 
 from starlette.requests import HTTPConnection
 
-from fastapi_kit.auth.bearer import bearer_token
-from fastapi_kit.auth.errors import TokenError
+from fastapi_kit.auth.claims import AccessClaims
+from fastapi_kit.auth.credentials import Credential
+from fastapi_kit.auth.errors import MalformedCredentialsError, TokenError
 from fastapi_kit.auth.injection import Injected
-from fastapi_kit.auth.tokens import AccessClaims, TokenService
 
 __all__ = ["Authenticator", "Principal", "UserT"]
 
@@ -28,42 +28,66 @@ class Principal(Generic[UserT]):
     scopes: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
     """The user's roles, with those that they include."""
+    permissions: frozenset[str] = frozenset()
+    """What these roles, or the user, may do."""
     claims: AccessClaims | None = field(default=None, repr=False)
-    """What the token said; `None` in tests, and for credentials that are no token."""
+    """What the credentials said; `None` in tests."""
 
 
 class Authenticator(Generic[UserT]):
-    """The dependency that reads the token, verifies it and loads the user, once a request.
+    """The dependency that reads the credentials, verifies them and loads the user, once a request.
 
     Its signature is that of `load_user` without the claims, so FastAPI resolves what `load_user` needs before this
-    runs: before the token was checked.
+    runs: before the credentials were checked.
     """
 
     def __init__(
         self,
-        tokens: TokenService,
+        credentials: Sequence[Credential],
         load_user: Injected[UserT | None],
         *,
         is_active: Callable[[UserT], bool] | None,
-        roles: Callable[[UserT], Iterable[str]],
+        roles: Callable[[UserT], frozenset[str]],
+        permissions: Callable[[UserT, frozenset[str]], frozenset[str]],
     ) -> None:
-        self._tokens = tokens
+        self._credentials = credentials
         self._load_user = load_user
         self._is_active = is_active
         self._roles = roles
+        self._permissions = permissions
         connection = Parameter(_CONNECTION, Parameter.KEYWORD_ONLY, annotation=HTTPConnection)
+        self.parameters: list[Parameter] = load_user.parameters
         self.__signature__: Signature = Signature([connection, *load_user.parameters])
 
     async def __call__(self, **resolved: Any) -> Principal[UserT] | None:
         """Return the caller, `None` where the request carries no credentials.
 
-        Raises `MalformedCredentialsError` (400) and `TokenError` (401). An `is_active` that does not answer with a
-        bool is a `TypeError`: to take a coroutine for a yes would let everybody in.
+        Raises `MalformedCredentialsError` (400), `TokenError` (401), and what else a credential declares.
         """
-        token = bearer_token(resolved.pop(_CONNECTION))
-        if token is None:
+        connection: HTTPConnection = resolved.pop(_CONNECTION)
+        used: Credential | None = None
+        given = ""
+        for credential in self._credentials:
+            value = credential.find(connection)
+            if value is not None:
+                if used is not None:  # whose request would it be? RFC 6750, 2
+                    raise MalformedCredentialsError(
+                        f"Send one kind of credentials: {used.scheme_name} or {credential.scheme_name}, not both."
+                    )
+                used, given = credential, value
+        if used is None:
             return None
-        claims = self._tokens.verify(token)
+        claims = used.verify(given, connection)
+        if not isinstance(claims, AccessClaims):
+            claims = await claims
+        return await self.principal_of(claims, resolved)
+
+    async def principal_of(self, claims: AccessClaims, resolved: dict[str, Any]) -> Principal[UserT]:
+        """Return whose claims these are; `resolved` is what FastAPI made of `parameters`.
+
+        Raises `TokenError` for a user who is gone or inactive. An `is_active` that does not answer with a bool is a
+        `TypeError`: to take a coroutine for a yes would let everybody in.
+        """
         user = await self._load_user.call(claims, resolved)
         if user is None or user is False:
             raise TokenError("unknown_user")
@@ -73,4 +97,5 @@ class Authenticator(Generic[UserT]):
                 raise TypeError(f"is_active must return a bool, not {type(active).__name__}")
             if not active:
                 raise TokenError("inactive_user")
-        return Principal(user, claims.subject, claims.scopes, frozenset(self._roles(user)), claims)
+        roles = self._roles(user)
+        return Principal(user, claims.subject, claims.scopes, roles, self._permissions(user, roles), claims)

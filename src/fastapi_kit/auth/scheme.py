@@ -1,36 +1,28 @@
 """The dependencies behind the current user and the guards, as FastAPI and its OpenAPI see them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from inspect import Parameter, Signature
 from typing import Annotated, Any
 
 from fastapi import Depends
-from fastapi.openapi.models import HTTPBearer, OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.openapi.models import SecurityBase as SchemeModel
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 
-from fastapi_kit.auth.errors import (
-    InsufficientScopeError,
-    MalformedCredentialsError,
-    MissingCredentialsError,
-    TokenError,
-)
+from fastapi_kit.auth.credentials import Credential
+from fastapi_kit.auth.errors import InsufficientScopeError, MissingCredentialsError
 from fastapi_kit.auth.principal import Principal
-from fastapi_kit.errors import raises
+from fastapi_kit.errors import Problem, raises
 
 __all__ = ["Guarded", "Scheme", "check_scopes"]
 
 
 class Scheme(SecurityBase):
-    """How to authenticate, for OpenAPI alone: reading the token is `Authenticator`'s."""
+    """One way to authenticate, for OpenAPI alone: reading the credentials is `Authenticator`'s."""
 
-    def __init__(self, token_url: str | None, scopes: dict[str, str]) -> None:
-        self.model: SchemeModel = HTTPBearer(bearerFormat="JWT")
-        self.scheme_name: str = "Bearer"
-        if token_url is not None:
-            self.model = OAuth2(flows=OAuthFlows(password=OAuthFlowPassword(tokenUrl=token_url, scopes=scopes)))
-            self.scheme_name = "Login"
+    def __init__(self, credential: Credential) -> None:
+        self.model: SchemeModel = credential.model
+        self.scheme_name: str = credential.scheme_name
 
     async def __call__(self) -> None:
         """Do nothing."""
@@ -46,7 +38,7 @@ class Guarded(SecurityBase):
 
     def __init__(
         self,
-        scheme: Scheme,
+        credentials: Sequence[Credential],
         authenticate: Callable[..., Any],
         result: Callable[[Principal[Any]], object],
         *,
@@ -54,16 +46,27 @@ class Guarded(SecurityBase):
         is_optional: bool = False,
         **more: Any,
     ) -> None:
-        self.model: SchemeModel = scheme.model
-        self.scheme_name: str = scheme.scheme_name
+        first, *others = credentials
+        self.model: SchemeModel = first.model
+        self.scheme_name: str = first.scheme_name
+        self._challenge = ", ".join(credential.challenge for credential in credentials if credential.challenge)
         self._result = result
         self._check = check
         self._is_optional = is_optional
-        annotations = {"principal": Annotated[Any, Depends(authenticate)], "security_scopes": SecurityScopes, **more}
+        annotations = {
+            "principal": Annotated[Any, Depends(authenticate)],
+            "security_scopes": SecurityScopes,
+            # FastAPI documents each as another way to pass.
+            **{f"_scheme_{at}": Annotated[None, Depends(Scheme(other))] for at, other in enumerate(others)},
+            **more,
+        }
         self.__signature__: Signature = Signature(
             [Parameter(name, Parameter.KEYWORD_ONLY, annotation=hint) for name, hint in annotations.items()]
         )
-        raises(*([] if is_optional else [MissingCredentialsError]), MalformedCredentialsError, TokenError)(self)
+        problems: dict[type[Problem], None] = dict.fromkeys(
+            problem for credential in credentials for problem in credential.problems
+        )
+        raises(*([] if is_optional else [MissingCredentialsError]), *problems)(self)
         raises(MissingCredentialsError, InsufficientScopeError, when_scoped=True)(self)
 
     async def __call__(self, principal: Principal[Any] | None, security_scopes: SecurityScopes, **more: Any) -> Any:
@@ -71,7 +74,7 @@ class Guarded(SecurityBase):
         if principal is None:
             if self._is_optional and not security_scopes.scopes:
                 return None
-            raise MissingCredentialsError
+            raise MissingCredentialsError(self._challenge)
         if security_scopes.scopes:
             check_scopes(principal, security_scopes.scopes)
         if self._check is not None:

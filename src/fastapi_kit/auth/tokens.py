@@ -12,38 +12,19 @@ from types import MappingProxyType
 from typing import Any
 
 from fastapi_kit.auth.cache import CacheInfo, VerifiedCache
+from fastapi_kit.auth.claims import AccessClaims
 from fastapi_kit.auth.errors import TokenError
 from fastapi_kit.auth.jws import MAX_TOKEN_BYTES, encode_segment, read
 from fastapi_kit.auth.keys import Key, KeySet
 from fastapi_kit.errors import ConfigurationError
 
-__all__ = ["AccessClaims", "IssuedToken", "TokenService"]
+__all__ = ["IssuedToken", "TokenService"]
 
-_REGISTERED = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope"})
+_REGISTERED = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "sid"})
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _PURPOSE = re.compile(r"[a-z][a-z0-9-]*")
 _MIN_TTL, _MAX_TTL = timedelta(seconds=1), timedelta(hours=24)
 _MAX_LEEWAY = timedelta(minutes=5)
-
-
-@dataclass(frozen=True, slots=True)
-class AccessClaims:
-    """What a verified token says. Times are seconds since the epoch."""
-
-    subject: str
-    """Who it is for (`sub`): the id of your user, as a string."""
-    scopes: frozenset[str]
-    """What it allows (`scope`); empty when it names none."""
-    token_id: str | None
-    """Its own id (`jti`); a deny-list keys on it."""
-    issued_at: float | None
-    """When it was issued (`iat`)."""
-    not_before: float
-    """When it begins to be valid (`nbf`); 0 when it does not say."""
-    expires_at: float
-    """When it ceases to be valid (`exp`)."""
-    members: Mapping[str, Any] = field(repr=False)
-    """All claims as they stand in the token, read-only: arrays are tuples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +87,9 @@ class TokenService:
             raise ConfigurationError(f"leeway is {leeway}: choose 0 to 5 minutes")
         if cache_size < 0:
             raise ConfigurationError(f"cache_size is {cache_size}: choose 0 for no cache, or the number of tokens")
-        self.ttl = ttl
         self._keys = KeySet(keys) if isinstance(keys, Key) else keys
-        self._issuer = issuer
+        self.issuer = issuer
+        self.ttl = ttl
         self._audience = audience
         self._leeway = leeway.total_seconds()
         self._client_id = client_id
@@ -125,8 +106,11 @@ class TokenService:
         scopes: Iterable[str] = (),
         claims: Mapping[str, Any] | None = None,
         ttl: timedelta | None = None,
+        session_id: str | None = None,
     ) -> IssuedToken:
         """Return a new signed token for a subject, with the claims of RFC 9068, 2.2 and your own.
+
+        `session_id` is the log-in that it belongs to (`sid`); `Sessions` sets it.
 
         Security: a token is signed, not encrypted; who holds it can read its claims.
 
@@ -152,7 +136,7 @@ class TokenService:
         token_id = uuid.uuid4().hex
         members: dict[str, Any] = {
             **(claims or {}),
-            "iss": self._issuer,
+            "iss": self.issuer,
             "sub": subject,
             "aud": self._audience,
             "exp": now + expires_in,
@@ -160,6 +144,8 @@ class TokenService:
             "jti": token_id,
             "client_id": self._client_id,
         }
+        if session_id is not None:
+            members["sid"] = session_id
         if allowed:
             members["scope"] = " ".join(sorted(allowed))
         header = {"alg": key.algorithm, "typ": self._type} | ({"kid": key.kid} if key.kid else {})
@@ -191,7 +177,8 @@ class TokenService:
     def _claims(self, members: dict[str, Any]) -> AccessClaims:
         audiences: Any = members.get("aud")
         subject, scope, token_id = members.get("sub"), members.get("scope", ""), members.get("jti")
-        if members.get("iss") != self._issuer:
+        session_id = members.get("sid")
+        if members.get("iss") != self.issuer:
             raise TokenError("issuer")
         if not isinstance(audiences, list):
             audiences = [audiences]
@@ -201,13 +188,17 @@ class TokenService:
             raise TokenError("subject")
         if not isinstance(scope, str) or not isinstance(token_id, str | None) or token_id == "":
             raise TokenError("claims")
+        if not isinstance(session_id, str | None):
+            raise TokenError("claims")
         expires_at, not_before = _date(members, "exp"), _date(members, "nbf")
         if expires_at is None:
             raise TokenError("claims")
         return AccessClaims(
             subject,
+            self.issuer,
             frozenset(scope.split()),
             token_id,
+            session_id,
             _date(members, "iat"),
             not_before or 0,
             expires_at,

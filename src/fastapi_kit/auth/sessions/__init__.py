@@ -1,0 +1,1 @@
+"""Log-ins that last: refresh tokens, log-out and revocation."""
