@@ -4,96 +4,93 @@
 and some inputs raise past `JWTError`.
 """
 
-import json
-import math
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from typing import Any
 
+from fastapi_kit.auth import base64url
 from fastapi_kit.auth.errors import TokenError
-from fastapi_kit.auth.keys import KeySet
+from fastapi_kit.auth.keys import Key, VerificationKeys
+from fastapi_kit.auth.strict_json import parse_object
 
-__all__ = ["MAX_TOKEN_BYTES", "encode_segment", "read"]
+__all__ = ["MAX_TOKEN_BYTES", "JwsReader"]
 
 MAX_TOKEN_BYTES = 8192
-"""A longer token is refused unread."""
+"""A longer token is refused before anything of it is parsed."""
 
 _MAX_HEADER_BRACKETS = 32
 """Anybody can send a header: one that nests deeper is not worth parsing."""
 
+_MAX_KNOWN_HEADERS = 16
+
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 
-def read(token: str, keys: KeySet, token_types: frozenset[str]) -> dict[str, Any]:
-    """Return the claims of a compact JWS whose signature, algorithm, `kid` and `typ` are right.
+class JwsReader:
+    """Read the compact JWS of one issuer, with one set of keys; `token_types` are the `typ` accepted, in small letters.
 
-    The header is untrusted: `alg` chooses among the algorithms of our own keys, `kid` among those keys; `jku`, `x5u`,
-    `x5c` and `jwk` are never looked at; `crit` and `b64` name extensions that we do not have, so they are refused.
-
-    Raises `TokenError`, and nothing else, for every other input.
+    An issuer's tokens all have the same few headers. Those of tokens that verified are remembered, with the keys that
+    suit them, and need no parsing again. What does not verify is never remembered.
     """
-    if len(token) > MAX_TOKEN_BYTES:
-        raise TokenError("size")
-    match = _COMPACT.fullmatch(token)
-    if match is None:
-        raise TokenError("form")
-    header_segment, claims_segment, signature_segment = match.groups()
-    raw_header = _decode(header_segment)
-    if raw_header.count(b"[") + raw_header.count(b"{") > _MAX_HEADER_BRACKETS:
-        raise TokenError("json")
-    header = _object(raw_header)
-    kid = header.get("kid")
-    if "crit" in header or "b64" in header or not isinstance(kid, str | None):
-        raise TokenError("header")
-    token_type, algorithm = header.get("typ"), header.get("alg")
-    if not isinstance(token_type, str) or token_type.lower() not in token_types:
-        raise TokenError("type")
-    if not isinstance(algorithm, str):
-        raise TokenError("algorithm")
-    signed = token[: match.end(2)].encode()
-    signature = _decode(signature_segment)
-    if not any(key.verify(signed, signature) for key in keys.candidates(algorithm, kid)):
-        raise TokenError("signature")
-    return _object(_decode(claims_segment))
 
+    def __init__(self, keys: VerificationKeys, token_types: frozenset[str]) -> None:
+        self._keys = keys
+        self._token_types = token_types
+        self._headers: dict[str, Sequence[Key]] = {}
 
-def encode_segment(raw: bytes) -> str:
-    """Return the unpadded base64url form (RFC 7515, 2)."""
-    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+    def read(self, token: str) -> dict[str, Any]:
+        """Return the claims of a token whose signature, algorithm, `kid` and `typ` are right.
+
+        Raises `TokenError`, and nothing else, for every other input.
+        """
+        if len(token) > MAX_TOKEN_BYTES:
+            raise TokenError("size")
+        match = _COMPACT.fullmatch(token)
+        if match is None:
+            raise TokenError("form")
+        header, claims, signature_segment = match.groups()
+        keys = self._headers.get(header)
+        candidates = self._candidates(header) if keys is None else keys
+        signed, signature = token[: match.end(2)].encode(), _decode(signature_segment)
+        for key in candidates:
+            if key.verify(signed, signature):
+                break
+        else:
+            raise TokenError("signature")
+        if keys is None and len(self._headers) < _MAX_KNOWN_HEADERS:
+            self._headers[header] = candidates
+        return _object(_decode(claims))
+
+    def _candidates(self, segment: str) -> Sequence[Key]:
+        """Return the keys that may have signed a token with this header.
+
+        It is untrusted: `alg` chooses among the algorithms of our own keys, `kid` among those keys; `jku`, `x5u`, `x5c`
+        and `jwk` are never looked at; `crit` and `b64` name extensions that we do not have, so they are refused.
+        """
+        raw = _decode(segment)
+        if raw.count(b"[") + raw.count(b"{") > _MAX_HEADER_BRACKETS:
+            raise TokenError("json")
+        header = _object(raw)
+        kid = header.get("kid")
+        if "crit" in header or "b64" in header or not isinstance(kid, str | None):
+            raise TokenError("header")
+        token_type, algorithm = header.get("typ", ""), header.get("alg")
+        if not isinstance(token_type, str) or token_type.lower() not in self._token_types:
+            raise TokenError("type")
+        if not isinstance(algorithm, str):
+            raise TokenError("algorithm")
+        return self._keys.candidates(algorithm, kid)
 
 
 def _decode(segment: str) -> bytes:
-    raw = urlsafe_b64decode(segment + "===" if len(segment) % 4 != 1 else "")
-    if encode_segment(raw) != segment:  # a length or trailing bits that no encoder makes
-        raise TokenError("base64")
-    return raw
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("duplicate member")  # RFC 7515, 4 and RFC 7519, 4
-    return members
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("not a number that JSON has")
-    return number
-
-
-_decoder = json.JSONDecoder(object_pairs_hook=_members, parse_float=_number, parse_constant=_number)
+    try:
+        return base64url.decode(segment.encode(), is_of_alphabet=True)
+    except ValueError:
+        raise TokenError("base64") from None
 
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        value: Any = _decoder.decode(raw.decode())
-        if b"\\u" in raw:
-            json.dumps(value, ensure_ascii=False).encode()  # raises for a lone surrogate
-    except (ValueError, RecursionError):
+        return parse_object(raw)
+    except ValueError:
         raise TokenError("json") from None
-    if not isinstance(value, dict):
-        raise TokenError("json")
-    members: dict[str, Any] = value
-    return members

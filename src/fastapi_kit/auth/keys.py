@@ -1,58 +1,51 @@
-"""Keys for signing and verifying, checked when they are built (RFC 7518, RFC 8725)."""
+"""Keys for signing and verifying, checked when they are built (RFC 7517, RFC 7518, RFC 8725)."""
 
-from collections.abc import Iterable
-from typing import Any, Protocol, cast
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from fastapi_kit.errors import ConfigurationError, needs_extra
+from fastapi_kit.auth import base64url
+from fastapi_kit.auth.algorithms import (
+    ALGORITHMS,
+    ASYMMETRIC,
+    HMAC_BYTES,
+    Signature,
+    check_key,
+    hmac_signature_of,
+    is_key_file,
+    public_of,
+    signature_of,
+)
+from fastapi_kit.auth.material import PrivateKey, PublicKey, bytes_of, check_use, from_jwk, from_pem, to_jwk
+from fastapi_kit.auth.strict_json import parse_object
+from fastapi_kit.errors import ConfigurationError
 
-with needs_extra("auth"):
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
-    from jose import jwk
-    from jose.backends.base import Key as JoseKey
+__all__ = ["Key", "KeySet", "VerificationKeys"]
 
-__all__ = ["ALGORITHMS", "Key", "KeySet"]
-
-_HMAC_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
-_RSA = frozenset({"RS256", "RS384", "RS512"})
-_CURVES: dict[str, type[ec.EllipticCurve]] = {
-    "ES256": ec.SECP256R1,
-    "ES384": ec.SECP384R1,
-    "ES512": ec.SECP521R1,
-}
-_MIN_RSA_BITS = 2048
 _MIN_DISTINCT_BYTES = 8
-
-ALGORITHMS = frozenset({*_HMAC_BYTES, *_RSA, *_CURVES})
-"""The algorithms there are. `none` is not one of them and never will be (RFC 8725, 3.2)."""
 
 _GUESSABLE = ("secret", "password", "changeme", "qwerty", "abcdefgh", "12345678", "09d25e094faa6ca2")
 """What tutorials, templates and keyboards put into secrets; the last is in the FastAPI documentation."""
 
 
-class _Signature(Protocol):
-    """What python-jose's `Key` does for us."""
-
-    def sign(self, message: bytes, /) -> bytes: ...
-
-    def verify(self, message: bytes, signature: bytes, /) -> bool: ...
-
-
 class Key:
-    """One key for one algorithm; build it with `hmac` or `pem`, once, and keep it.
+    """One key for one algorithm; build it with `hmac`, `pem` or `jwk`, once, and keep it.
 
     `kid` names it in the header of tokens, so that several keys can be in use at once. It is public: never derive it
     from a secret.
     """
 
-    def __init__(self, algorithm: str, signature: _Signature, *, kid: str | None, can_sign: bool) -> None:
+    def __init__(
+        self, algorithm: str, signature: Signature, *, kid: str | None, can_sign: bool, public: PublicKey | None
+    ) -> None:
         if kid is not None and not (kid and len(kid) <= 128 and kid.isascii() and kid.isprintable()):
             raise ConfigurationError(f"kid {kid!r}: use 1 to 128 printable ASCII characters")
         self.algorithm = algorithm
         self.kid = kid
         self.can_sign = can_sign
         self._signature = signature
+        self._public = public
 
     @classmethod
     def hmac(
@@ -67,56 +60,104 @@ class Key:
         public key as an HMAC secret is the algorithm confusion of RFC 8725, 2.1), and for another algorithm. The
         error never shows the secret.
         """
-        if algorithm not in _HMAC_BYTES:
-            raise ConfigurationError(f"algorithm {algorithm!r} takes no secret: use one of {', '.join(_HMAC_BYTES)}")
+        if algorithm not in HMAC_BYTES:
+            raise ConfigurationError(f"algorithm {algorithm!r} takes no secret: use one of {', '.join(HMAC_BYTES)}")
         raw = _encoded(secret, setting)
         remedy = 'make one with: python -c "import secrets; print(secrets.token_urlsafe(64))"'
-        if len(raw) < _HMAC_BYTES[algorithm]:
-            needed = _HMAC_BYTES[algorithm]
+        if len(raw) < HMAC_BYTES[algorithm]:
+            needed = HMAC_BYTES[algorithm]
             raise ConfigurationError(f"{setting} has {len(raw)} bytes, {algorithm} needs {needed}; {remedy}")
-        if b"-----BEGIN" in raw or raw.startswith((b"ssh-", b"ecdsa-")):
+        if is_key_file(raw):
             raise ConfigurationError(f"{setting} is a key file, not a secret: use Key.pem, or make a secret")
         letters = raw.decode("latin-1").lower().replace("-", "").replace("_", "").replace(" ", "")
         if any(word in letters for word in _GUESSABLE):
             raise ConfigurationError(f"{setting} is like those of tutorials, which anybody can try; {remedy}")
         if len(set(raw)) < _MIN_DISTINCT_BYTES:
             raise ConfigurationError(f"{setting} repeats a few characters, so it can be guessed; {remedy}")
-        return cls(algorithm, jwk.construct(raw, algorithm), kid=kid, can_sign=True)
+        return cls(algorithm, hmac_signature_of(raw, algorithm), kid=kid, can_sign=True, public=None)
 
     @classmethod
     def pem(cls, pem: str | bytes, algorithm: str, *, kid: str | None = None) -> "Key":
         """Build a key from a PEM: a private key signs and verifies, a public one verifies only.
 
-        `algorithm` is RS256, RS384 or RS512 for RSA of at least 2048 bits, or ES256, ES384, ES512 for the curve
-        P-256, P-384, P-521. The private key must not be encrypted.
+        `algorithm` is one of RS256, RS384, RS512, PS256, PS384, PS512 for RSA of at least 2048 bits, ES256, ES384 or
+        ES512 for the curve P-256, P-384 or P-521, and EdDSA, or Ed25519 by its newer name, for Ed25519.
 
-        Raises `ConfigurationError` for a PEM that cannot be read and for a key that does not suit the algorithm.
+        Raises `ConfigurationError` for a PEM that cannot be read, and for a key that does not suit the algorithm.
         """
-        if algorithm not in _RSA and algorithm not in _CURVES:
-            asymmetric = ", ".join(sorted(ALGORITHMS - set(_HMAC_BYTES)))
-            raise ConfigurationError(f"algorithm {algorithm!r} takes no PEM: use one of {asymmetric}")
-        raw = pem.encode() if isinstance(pem, str) else pem
-        can_sign = b"PRIVATE KEY" in raw
-        try:
-            material = load_pem_private_key(raw, password=None) if can_sign else load_pem_public_key(raw)
-        except (ValueError, TypeError, UnsupportedAlgorithm):  # the cause may quote the key
-            raise ConfigurationError("the PEM cannot be read: give an unencrypted private or a public key") from None
-        if algorithm in _RSA:
-            suits = isinstance(material, rsa.RSAPrivateKey | rsa.RSAPublicKey) and material.key_size >= _MIN_RSA_BITS
-            needed = f"an RSA key of at least {_MIN_RSA_BITS} bits"
-        else:
-            curve = _CURVES[algorithm]
-            suits = isinstance(material, ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) and isinstance(
-                material.curve, curve
+        if algorithm not in ASYMMETRIC:
+            raise ConfigurationError(
+                f"algorithm {algorithm!r} takes no PEM: use one of {', '.join(sorted(ASYMMETRIC))}"
             )
-            needed = f"a key on the curve {curve.name}"
-        if not suits:
-            raise ConfigurationError(f"the PEM does not suit {algorithm}: it needs {needed} (RFC 7518)")
-        prepared = jwk.construct(cast(Any, material), algorithm)  # it takes cryptography's keys too
-        return cls(algorithm, _Pair(prepared) if can_sign else prepared, kid=kid, can_sign=can_sign)
+        try:
+            return cls._of(from_pem(pem, algorithm), algorithm, kid)
+        except ValueError as error:
+            raise ConfigurationError(f"the PEM is no key for signatures: {error}") from None
+
+    @classmethod
+    def jwk(
+        cls, jwk: Mapping[str, Any] | str | bytes, *, algorithm: str | None = None, kid: str | None = None
+    ) -> "Key":
+        """Build a key from a JWK (RFC 7517), parsed or as JSON: of type RSA, EC, OKP with Ed25519, or oct.
+
+        `algorithm` and `kid` are wanted where its `alg` and `kid` do not name them; an `alg` that differs is refused.
+        The key is held to what `pem` and `hmac` want. `use` must be "sig" or absent; `key_ops` must be absent, or have
+        "sign" for a private key, "verify" for a public one, both for a secret. Other members are ignored (RFC 7517, 4):
+        `x5c` and `x5u` are never looked at.
+
+        Raises `ConfigurationError`, which never shows the key, for any other input.
+        """
+        try:
+            members = _members(jwk)
+            name = _algorithm_of(members, algorithm)
+            check_use(members)
+            named: object = members.get("kid") if kid is None else kid
+            if not isinstance(named, str | None):
+                raise ValueError("kid must be a string")
+            if name in ASYMMETRIC:
+                return cls._of(from_jwk(members), name, named)
+            if members.get("kty") != "oct":
+                raise ValueError(f"it does not suit {name}, which needs kty oct")
+            return cls.hmac(bytes_of(members, "k"), name, kid=named, setting="k of the JWK")
+        except ValueError as error:
+            raise ConfigurationError(f"the JWK is no key for signatures: {error}") from None
+
+    @classmethod
+    def _of(cls, key: PrivateKey | PublicKey, algorithm: str, kid: str | None) -> "Key":
+        check_key(key, algorithm)
+        public = public_of(key)
+        return cls(algorithm, signature_of(key, algorithm), kid=kid, can_sign=key is not public, public=public)
+
+    def public_jwk(self) -> dict[str, str]:
+        """Return the public half as a JWK, with `alg`, `use` and, where there is one, `kid`.
+
+        Raises `ConfigurationError` for a secret, which is never published.
+        """
+        named = {} if self.kid is None else {"kid": self.kid}
+        return {**self._public_members(), "alg": self.algorithm, "use": "sig", **named}
+
+    def thumbprint(self) -> str:
+        """Return the SHA-256 thumbprint of the public half (RFC 7638), which can serve as a `kid`.
+
+        Raises `ConfigurationError` for a secret: what is derived from one must not be public.
+        """
+        text = json.dumps(self._public_members(), separators=(",", ":"))
+        return base64url.encode(hashlib.sha256(text.encode()).digest())
+
+    def _public_members(self) -> dict[str, str]:
+        if self._public is None:
+            raise ConfigurationError(f"a key for {self.algorithm} is a secret: it has no public half")
+        return to_jwk(self._public)
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether it is shared by all who sign and verify, and so has no public half."""
+        return self._public is None
 
     def sign(self, message: bytes) -> bytes:
-        """Return the signature of a message."""
+        """Return the signature of a message; raise `ConfigurationError` if the key is public."""
+        if not self.can_sign:
+            raise ConfigurationError("this key cannot sign: it is public, so it can only verify")
         return self._signature.sign(message)
 
     def verify(self, message: bytes, signature: bytes) -> bool:
@@ -127,6 +168,23 @@ class Key:
         return f"<Key {self.algorithm} kid={self.kid!r}>"
 
 
+def _members(jwk: object) -> Mapping[str, Any]:
+    if isinstance(jwk, str | bytes):
+        return parse_object(jwk.encode() if isinstance(jwk, str) else jwk)
+    if not isinstance(jwk, Mapping):
+        raise ValueError("it must be a mapping, or JSON")
+    return jwk
+
+
+def _algorithm_of(jwk: Mapping[str, Any], given: str | None) -> str:
+    name = jwk.get("alg", given)
+    if given not in (None, name):
+        raise ValueError(f"its alg is another one than {given}")
+    if not isinstance(name, str) or name not in ALGORITHMS:
+        raise ValueError(f"its alg, or algorithm=, must be one of {', '.join(sorted(ALGORITHMS))}")
+    return name
+
+
 def _encoded(secret: object, setting: str) -> bytes:
     try:
         return secret if isinstance(secret, bytes) else str.encode(secret)  # type: ignore[arg-type]
@@ -134,15 +192,18 @@ def _encoded(secret: object, setting: str) -> bytes:
         raise ConfigurationError(f"{setting} must be a str in UTF-8, or bytes, not {type(secret).__name__}") from None
 
 
-class _Pair:
-    """A private key with its public half made once: python-jose would derive it at each verification."""
+class VerificationKeys:
+    """Keys that verify. A token that names a `kid` is tried with those of that name, another one with all that suit."""
 
-    def __init__(self, private: JoseKey) -> None:
-        self.sign = private.sign
-        self.verify = private.public_key().verify
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = tuple(keys)
+
+    def candidates(self, algorithm: str, kid: str | None) -> Sequence[Key]:
+        """Return the keys that may have signed a token with this header; empty if none can."""
+        return [key for key in self._keys if key.algorithm == algorithm and kid in (None, key.kid)]
 
 
-class KeySet:
+class KeySet(VerificationKeys):
     """The keys of one issuer: the first one signs, all of them verify.
 
     To rotate, put the new key first and keep the old one until the last token it signed has expired. A token that
@@ -158,9 +219,9 @@ class KeySet:
             raise ConfigurationError(
                 "several keys need a kid each, and no two the same: Key.hmac(secret, kid='2026-11')"
             )
+        super().__init__((active, *older))
         self.active = active
-        self._keys = (active, *older)
 
-    def candidates(self, algorithm: str, kid: str | None) -> Iterable[Key]:
-        """Return the keys that may have signed a token with this header; empty if none can."""
-        return [key for key in self._keys if key.algorithm == algorithm and kid in (None, key.kid)]
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """Return the public keys as a JWK Set (RFC 7517, 5); secrets are left out."""
+        return {"keys": [key.public_jwk() for key in self._keys if not key.is_secret]}

@@ -1,6 +1,5 @@
 """Issuing and verifying access tokens (RFC 7519, RFC 9068)."""
 
-import hashlib
 import json
 import re
 import time
@@ -8,14 +7,14 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from types import MappingProxyType
 from typing import Any
 
-from fastapi_kit.auth.cache import CacheInfo, VerifiedCache
+from fastapi_kit.auth import base64url
+from fastapi_kit.auth.cache import CacheInfo
 from fastapi_kit.auth.claims import AccessClaims
-from fastapi_kit.auth.errors import TokenError
-from fastapi_kit.auth.jws import MAX_TOKEN_BYTES, encode_segment, read
+from fastapi_kit.auth.jws import MAX_TOKEN_BYTES
 from fastapi_kit.auth.keys import Key, KeySet
+from fastapi_kit.auth.verification import TokenReader
 from fastapi_kit.errors import ConfigurationError
 
 __all__ = ["IssuedToken", "TokenService"]
@@ -91,13 +90,24 @@ class TokenService:
         self.issuer = issuer
         self.ttl = ttl
         self._audience = audience
-        self._leeway = leeway.total_seconds()
         self._client_id = client_id
         self._clock = clock
-        self._cache = VerifiedCache[AccessClaims](cache_size)
         self._type = f"{purpose}+jwt"
-        # RFC 9068, 4 and RFC 7515, 4.1.9: the prefix may be left out; types are case-insensitive.
-        self._accepted_types = frozenset({self._type.lower(), f"application/{self._type}".lower()})
+        self._reader = TokenReader(
+            self._keys,
+            # RFC 9068, 4 and RFC 7515, 4.1.9: the prefix may be left out; types are case-insensitive.
+            frozenset({self._type, f"application/{self._type}"}),
+            issuer=issuer,
+            audiences=[audience],
+            leeway=leeway.total_seconds(),
+            cache_size=cache_size,
+            clock=clock,
+        )
+
+    @property
+    def keys(self) -> KeySet:
+        """The keys with which it signs and verifies."""
+        return self._keys
 
     def issue(
         self,
@@ -150,7 +160,7 @@ class TokenService:
             members["scope"] = " ".join(sorted(allowed))
         header = {"alg": key.algorithm, "typ": self._type} | ({"kid": key.kid} if key.kid else {})
         signed = f"{_json_segment(header)}.{_json_segment(members)}"
-        token = f"{signed}.{encode_segment(key.sign(signed.encode()))}"
+        token = f"{signed}.{base64url.encode(key.sign(signed.encode()))}"
         if len(token) > MAX_TOKEN_BYTES:
             raise ValueError(f"the token would have {len(token)} bytes, {MAX_TOKEN_BYTES} are allowed: fewer claims")
         return IssuedToken(token, token_id, expires_in, allowed)
@@ -160,74 +170,12 @@ class TokenService:
 
         Raises `TokenError` (401, `invalid_token`), and nothing else, for every other string.
         """
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        claims = self._cache.get(digest)
-        if claims is None:
-            claims = self._claims(read(token, self._keys, self._accepted_types))
-            self._check_times(claims)
-            self._cache.put(digest, claims)
-        else:
-            self._check_times(claims)
-        return claims
+        return self._reader.verify(token)
 
     def cache_info(self) -> CacheInfo:
         """Return how often the cache of verified tokens answered, and how full it is."""
-        return self._cache.info()
-
-    def _claims(self, members: dict[str, Any]) -> AccessClaims:
-        audiences: Any = members.get("aud")
-        subject, scope, token_id = members.get("sub"), members.get("scope", ""), members.get("jti")
-        session_id = members.get("sid")
-        if members.get("iss") != self.issuer:
-            raise TokenError("issuer")
-        if not isinstance(audiences, list):
-            audiences = [audiences]
-        if self._audience not in audiences or not all(isinstance(audience, str) for audience in audiences):
-            raise TokenError("audience")
-        if not isinstance(subject, str) or not subject:
-            raise TokenError("subject")
-        if not isinstance(scope, str) or not isinstance(token_id, str | None) or token_id == "":
-            raise TokenError("claims")
-        if not isinstance(session_id, str | None):
-            raise TokenError("claims")
-        expires_at, not_before = _date(members, "exp"), _date(members, "nbf")
-        if expires_at is None:
-            raise TokenError("claims")
-        return AccessClaims(
-            subject,
-            self.issuer,
-            frozenset(scope.split()),
-            token_id,
-            session_id,
-            _date(members, "iat"),
-            not_before or 0,
-            expires_at,
-            _frozen(members),
-        )
-
-    def _check_times(self, claims: AccessClaims) -> None:
-        now = self._clock()
-        if now - self._leeway >= claims.expires_at:
-            raise TokenError("expired")
-        if now + self._leeway < max(claims.not_before, claims.issued_at or 0):
-            raise TokenError("not_yet_valid")
-
-
-def _date(members: Mapping[str, Any], name: str) -> float | None:
-    """Return a NumericDate (RFC 7519, 2), `None` where the claim is absent; an int stays one, however large."""
-    value = members.get(name)
-    if name in members and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise TokenError("claims")
-    return value
-
-
-def _frozen(value: Any) -> Any:
-    """Return claims that no request can change for the next one that the cache answers."""
-    if isinstance(value, dict):
-        members: dict[str, Any] = value
-        return MappingProxyType({name: _frozen(member) for name, member in members.items()})
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+        return self._reader.cache_info()
 
 
 def _json_segment(members: Mapping[str, Any]) -> str:
-    return encode_segment(json.dumps(members, separators=(",", ":"), allow_nan=False).encode())
+    return base64url.encode(json.dumps(members, separators=(",", ":"), allow_nan=False).encode())
