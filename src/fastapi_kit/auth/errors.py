@@ -8,9 +8,13 @@ from pydantic import Field
 from fastapi_kit.errors import Problem
 
 __all__ = [
+    "CsrfError",
     "ForbiddenError",
     "InsufficientScopeError",
+    "InvalidApiKeyError",
     "InvalidCredentialsError",
+    "InvalidGrantError",
+    "InvalidScopeError",
     "MalformedCredentialsError",
     "MissingCredentialsError",
     "PasswordsBusyError",
@@ -19,6 +23,7 @@ __all__ = [
 
 
 _RETRY_AFTER = {"Retry-After": "Seconds to wait before the next try."}
+_NO_STORE = {"Cache-Control": "`no-store`: nothing of this is to be kept (RFC 6749, 5.1)."}
 _CHALLENGE = {"WWW-Authenticate": "How to authenticate, and what was wrong (RFC 6750, section 3)."}
 
 
@@ -52,20 +57,21 @@ class MalformedCredentialsError(Problem):
 class TokenError(Problem):
     """Answer 401: the token does not verify, has expired, or its user is gone (RFC 6750, 3.1).
 
-    The only exception that verifying a token raises. `reason` says in one word why, for logs and tests; the client
-    is told no more than whether the token expired, which only the holder of a genuine token can learn.
+    The only exception that verifying a token raises; other credentials get it when their user is gone. `reason` says in
+    one word why, for logs and tests; the client is told no more than whether the token expired, which only the holder
+    of a genuine token can learn.
     """
 
     code = "invalid_token"
     status = 401
-    title = "The token is not valid"
+    title = "The credentials are not valid"
     response_headers: ClassVar[Mapping[str, str]] = _CHALLENGE
 
-    def __init__(self, reason: str = "invalid") -> None:
+    def __init__(self, reason: str = "invalid", *, challenge: str = "Bearer") -> None:
         self.reason = reason
         super().__init__(
             "The token has expired." if reason == "expired" else "",
-            headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+            headers={"WWW-Authenticate": f'{challenge} error="invalid_token"'},
         )
 
 
@@ -74,7 +80,7 @@ class InsufficientScopeError(Problem):
 
     code = "insufficient_scope"
     status = 403
-    title = "The token lacks a scope"
+    title = "The credentials lack a scope"
     response_headers: ClassVar[Mapping[str, str]] = _CHALLENGE
 
     def __init__(self, scopes: Iterable[str]) -> None:
@@ -88,6 +94,14 @@ class ForbiddenError(Problem):
     code = "forbidden"
     status = 403
     title = "You may not do this"
+
+
+class CsrfError(Problem):
+    """Answer 403: the request has our cookies, but another site may have made it."""
+
+    code = "csrf_failed"
+    status = 403
+    title = "The request may come from another site"
 
 
 class InvalidCredentialsError(Problem):
@@ -114,3 +128,54 @@ class PasswordsBusyError(Problem):
 
     def __init__(self) -> None:
         super().__init__("Try again in a few seconds.", headers={"Retry-After": "2"})
+
+
+class InvalidGrantError(Problem):
+    """Answer 400: the refresh token is not good, or not any more (RFC 6749, 5.2). The user has to log in again.
+
+    `reason` says in one word why, for logs and tests: "unknown", "expired", "ended" or "replayed". The client is
+    not told.
+    """
+
+    code = "invalid_grant"
+    status = 400
+    title = "The log-in has ended"
+    response_headers: ClassVar[Mapping[str, str]] = _NO_STORE
+    error: Annotated[str, Field(examples=["invalid_grant"])]
+
+    def __init__(self, reason: str = "unknown") -> None:
+        self.reason = reason
+        super().__init__(headers={"Cache-Control": "no-store"}, error="invalid_grant")
+
+
+class InvalidScopeError(Problem):
+    """Answer 400: a refresh asked for a scope that the log-in does not have (RFC 6749, 5.2 and 6)."""
+
+    code = "invalid_scope"
+    status = 400
+    title = "The log-in does not have this scope"
+    response_headers: ClassVar[Mapping[str, str]] = _NO_STORE
+    error: Annotated[str, Field(examples=["invalid_scope"])]
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Cache-Control": "no-store"}, error="invalid_scope")
+
+
+class InvalidApiKeyError(Problem):
+    """Answer 401: the API key is not known, was revoked or has expired.
+
+    `reason` says in one word why, for logs and tests: "form", "checksum", "unknown", "secret", "revoked" or "expired".
+    The client is told no more than whether the key expired, which only the holder of a genuine key can learn.
+    """
+
+    code = "invalid_api_key"
+    status = 401
+    title = "The API key is not valid"
+    response_headers: ClassVar[Mapping[str, str]] = _CHALLENGE
+
+    def __init__(self, reason: str = "unknown") -> None:
+        self.reason = reason
+        super().__init__(
+            "The API key has expired." if reason == "expired" else "",
+            headers={"WWW-Authenticate": 'ApiKey error="invalid_api_key"'},
+        )
