@@ -28,6 +28,10 @@ class Counters(Protocol):
         """Count `cost` against every limit if all allow it, against none otherwise."""
         ...
 
+    async def clear(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> None:
+        """Forget what was counted against these limits in one bucket."""
+        ...
+
     async def reset(self) -> None:
         """Forget every count."""
         ...

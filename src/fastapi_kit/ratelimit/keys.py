@@ -1,15 +1,17 @@
 """Who is counted: the client's address here; for a user or a tenant, any dependency that returns a `str`."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from ipaddress import IPv6Address
 
 from starlette.requests import HTTPConnection
 
 from fastapi_kit.errors import ConfigurationError
 
-__all__ = ["ClientIP", "by_ip"]
+__all__ = ["ClientIP", "bounded", "by_ip"]
 
 _IPV6_BITS = 128
+_LONGEST_KEY = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +62,10 @@ class ClientIP:
 
 by_ip: ClientIP = ClientIP()
 """Count by client address, IPv6 by /64: the key of a `Limiter` that is given no other; see `ClientIP`."""
+
+
+def bounded(who: str) -> str:
+    """Return a key that costs little to store, and that a client's own text in it cannot make that of another."""
+    if len(who) > _LONGEST_KEY:  # the prefix makes it longer than any key that is stored as it is
+        return "sha256:" + sha256(who.encode(errors="surrogatepass")).hexdigest()
+    return who.replace("%", "%25").replace("/", "%2F")

@@ -1,9 +1,7 @@
 """Limits on routes, as dependencies."""
 
-import re
 import time
 from collections.abc import Callable
-from hashlib import sha256
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -13,24 +11,21 @@ from starlette.types import Scope
 
 from fastapi_kit._fastapi import route_template
 from fastapi_kit.errors import ConfigurationError, needs_extra, raises
-from fastapi_kit.ratelimit.counters import Counters, Strategy, Verdict
+from fastapi_kit.ratelimit.attempts import Attempts, CountedBy
+from fastapi_kit.ratelimit.counters import Counters, Strategy
 from fastapi_kit.ratelimit.errors import RateLimitExceededError
-from fastapi_kit.ratelimit.fields import Fields, describe, seconds_until
-from fastapi_kit.ratelimit.keys import ClientIP, by_ip
+from fastapi_kit.ratelimit.fields import Fields
+from fastapi_kit.ratelimit.keys import ClientIP, bounded, by_ip
+from fastapi_kit.ratelimit.rates import parse_rates, refusal
 from fastapi_kit.ratelimit.storages import open_counters
 
 with needs_extra("ratelimit"):
-    from limits import RateLimitItem, parse_many
+    from limits import RateLimitItem
     from limits.aio.storage import Storage
-    from slowapi.wrappers import Limit
 
 __all__ = ["Limiter", "RateLimit"]
 
 Key = Callable[..., Any]
-
-_LONGEST_KEY = 64
-_LONGEST_WINDOW_SECONDS = 366 * 24 * 3600
-_MULTIPLES = re.compile(r"(?:/|per)\s*([0-9]+)", re.IGNORECASE)
 
 
 class Limiter:
@@ -101,7 +96,7 @@ class Limiter:
             raise ConfigurationError(f"key={key!r} is no dependency: use by_ip or a function returning a str")
         if scope == "":
             raise ConfigurationError('scope="" names nothing: use for example scope="login", or leave it out')
-        items = _parse(rates)
+        items = parse_rates(rates)
         if not 1 <= cost <= min(item.amount for item in items):
             raise ConfigurationError(f"cost={cost!r} does not fit {rates!r}: use 1, up to the smallest limit")
         wanted = (items, key, scope, cost)
@@ -116,6 +111,20 @@ class Limiter:
                 cost=cost,
             )
         return self._made[wanted]
+
+    def attempts(self, rates: str, *, by: CountedBy, scope: str = "login") -> Attempts:
+        """Return a limit on log-ins, for `login_router(..., limit=...)`; see `Attempts`.
+
+        - `rates`: as for a route, `"5/15 minutes"`.
+        - `by`: what is counted, `"account_and_address"`, `"account"` or `"address"`.
+        - `scope`: limits with the same one share their counts; give another form that takes a secret its own.
+
+        Raises `ConfigurationError` for rates, a `by` or a scope that cannot work.
+        """
+        address = self._key if isinstance(self._key, ClientIP) else by_ip
+        return Attempts(
+            self, counters=self._counters, prefix=self._prefix, rates=rates, by=by, scope=scope, address=address
+        )
 
     @property
     def __signature__(self) -> Signature:
@@ -165,7 +174,7 @@ class RateLimit:
         if not self._limiter.enabled:
             return
         who = self._key.key_of(connection) if isinstance(self._key, ClientIP) else self._text(key)
-        who = _bounded(who)
+        who = bounded(who)
         where = self._scope or _route(connection.scope)
         verdict = await self._counters.take(self._items, (*self._prefix, who, where), self._cost)
         now = time.time()
@@ -173,7 +182,9 @@ class RateLimit:
         legacy = self._fields.legacy(verdict.windows) if self._limiter.legacy_headers else {}
         if verdict.refused:
             connection.state.view_rate_limit = None  # slowapi's handler reads it, and fails without
-            raise self._refusal(verdict, now, standard | legacy)
+            raise refusal(
+                self._items, verdict, now, standard | legacy, key=self._key, scope=self._scope, cost=self._cost
+            )
         headers = response.headers
         for name, value in standard.items():
             headers.append(name, value)
@@ -186,40 +197,6 @@ class RateLimit:
         if not isinstance(key, str):
             raise TypeError(f"the rate limit key {self._key!r} must return a str, not {type(key).__name__}")
         return key
-
-    def _refusal(self, verdict: Verdict, now: float, fields: dict[str, str]) -> RateLimitExceededError:
-        last = max(verdict.refused, key=lambda at: verdict.windows[at].reset_time)
-        seconds = max(1, seconds_until(verdict.windows[last].reset_time, now))
-        error = RateLimitExceededError(
-            f"The limit of {describe(self._items[last])} is used up; try again in {seconds} s.",
-            headers={"Retry-After": str(seconds), **fields},
-            retry_after=seconds,
-        )
-        error.limit = Limit(self._items[last], self._key, self._scope, False, None, None, None, self._cost, False)
-        return error
-
-
-def _parse(rates: str) -> tuple[RateLimitItem, ...]:
-    try:
-        items = tuple(dict.fromkeys(parse_many(rates)))  # a limit named twice must not count twice
-    except ValueError as exc:
-        raise ConfigurationError(
-            f'{rates!r} is no rate limit: write for example "5/minute" or "5/minute; 100/hour"'
-        ) from exc
-    if any(item.amount < 1 for item in items):
-        raise ConfigurationError(f"{rates!r} lets nothing pass: allow 1 or more, or take the route away")
-    if 0 in map(int, _MULTIPLES.findall(rates)):  # `limits` would take it for 1
-        raise ConfigurationError(f'{rates!r} has a window of no length: write for example "5/minute"')
-    if any(item.get_expiry() > _LONGEST_WINDOW_SECONDS for item in items):
-        raise ConfigurationError(f"{rates!r} has a window of more than 366 days: use a shorter one")
-    return items
-
-
-def _bounded(who: str) -> str:
-    """Return a key that costs little to store, and that a client's own text in it cannot make that of another."""
-    if len(who) > _LONGEST_KEY:  # the prefix makes it longer than any key that is stored as it is
-        return "sha256:" + sha256(who.encode(errors="surrogatepass")).hexdigest()
-    return who.replace("%", "%25").replace("/", "%2F")
 
 
 def _signature(key: Key) -> Signature:

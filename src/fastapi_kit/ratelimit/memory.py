@@ -60,6 +60,13 @@ class MemoryCounters:
         stats = [WindowStats(window.reset_at(now), left - charged) for _, window, left in found]
         return Verdict(tuple(refused), tuple(stats))
 
+    async def clear(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> None:
+        """Forget what was counted against these limits in one bucket."""
+        for item in items:
+            window = self._windows.get(item.key_for(*bucket))
+            if window is not None:
+                window.expires_at = 0.0  # not deleted: the sweep still has its key
+
     async def reset(self) -> None:
         """Forget every count."""
         self._windows.clear()

@@ -46,6 +46,11 @@ class StorageCounters:
         windows = [await engine.get_window_stats(item, *bucket) for item in items]
         return Verdict(tuple(refused), tuple(windows))
 
+    async def clear(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> None:
+        """Forget what was counted against these limits in one bucket."""
+        for item in items:
+            await self._engine.clear(item, *bucket)
+
     async def reset(self) -> None:
         """Forget every count of the storage, also those of others that use it."""
         await self._storage.reset()

@@ -1,0 +1,58 @@
+"""Reading rates, and refusing what exceeds them."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fastapi_kit.errors import ConfigurationError, needs_extra
+from fastapi_kit.ratelimit.counters import Verdict
+from fastapi_kit.ratelimit.errors import RateLimitExceededError
+from fastapi_kit.ratelimit.fields import describe, seconds_until
+
+with needs_extra("ratelimit"):
+    from limits import RateLimitItem, parse_many
+    from slowapi.wrappers import Limit
+
+__all__ = ["parse_rates", "refusal"]
+
+_LONGEST_WINDOW_SECONDS = 366 * 24 * 3600
+_MULTIPLES = re.compile(r"(?:/|per)\s*([0-9]+)", re.IGNORECASE)
+
+
+def parse_rates(rates: str) -> tuple[RateLimitItem, ...]:
+    """Return the limits that a text names; raise `ConfigurationError` for one that names none, or none that works."""
+    try:
+        items = tuple(dict.fromkeys(parse_many(rates)))  # a limit named twice must not count twice
+    except ValueError as exc:
+        raise ConfigurationError(
+            f'{rates!r} is no rate limit: write for example "5/minute" or "5/minute; 100/hour"'
+        ) from exc
+    if any(item.amount < 1 for item in items):
+        raise ConfigurationError(f"{rates!r} lets nothing pass: allow 1 or more, or take the route away")
+    if 0 in map(int, _MULTIPLES.findall(rates)):  # `limits` would take it for 1
+        raise ConfigurationError(f'{rates!r} has a window of no length: write for example "5/minute"')
+    if any(item.get_expiry() > _LONGEST_WINDOW_SECONDS for item in items):
+        raise ConfigurationError(f"{rates!r} has a window of more than 366 days: use a shorter one")
+    return items
+
+
+def refusal(
+    items: Sequence[RateLimitItem],
+    verdict: Verdict,
+    now: float,
+    headers: Mapping[str, str],
+    *,
+    key: Callable[..., Any],
+    scope: str | None,
+    cost: int,
+) -> RateLimitExceededError:
+    """Return the 429 of a verdict that refuses; `now` in epoch seconds, as in its windows."""
+    last = max(verdict.refused, key=lambda at: verdict.windows[at].reset_time)
+    seconds = max(1, seconds_until(verdict.windows[last].reset_time, now))
+    error = RateLimitExceededError(
+        f"The limit of {describe(items[last])} is used up; try again in {seconds} s.",
+        headers={"Retry-After": str(seconds), **headers},
+        retry_after=seconds,
+    )
+    error.limit = Limit(items[last], key, scope, False, None, None, None, cost, False)
+    return error
