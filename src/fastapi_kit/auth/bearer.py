@@ -1,19 +1,24 @@
 """The bearer token of the Authorization header (RFC 6750, 2.1)."""
 
+import inspect
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TypeGuard, cast
 
 from fastapi.openapi.models import HTTPBearer, OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.openapi.models import SecurityBase as SchemeModel
 from starlette.requests import HTTPConnection
 
 from fastapi_kit.auth.claims import AccessClaims
-from fastapi_kit.auth.credentials import TokenVerifier
+from fastapi_kit.auth.credentials import Credential, TokenVerifier
 from fastapi_kit.auth.errors import MalformedCredentialsError, TokenError
-from fastapi_kit.errors import Problem
+from fastapi_kit.errors import ConfigurationError, Problem
 from fastapi_kit.errors.declaration import problems_of
 
-__all__ = ["BearerToken", "bearer_token"]
+__all__ = ["BearerToken", "Credentials", "bearer_token", "credentials_of"]
+
+Credentials = TokenVerifier | Credential | Sequence[TokenVerifier | Credential]
+"""What a request can authenticate with; a `TokenVerifier` stands for the Authorization header."""
 
 _QUERY_TOKEN = re.compile(rb"(?:^|&)access_token=")
 
@@ -21,10 +26,10 @@ _QUERY_TOKEN = re.compile(rb"(?:^|&)access_token=")
 class BearerToken:
     """Access tokens in the Authorization header: what `Auth` makes of a `TokenVerifier`."""
 
-    challenge = "Bearer"
+    challenge: str = "Bearer"
 
     def __init__(self, verifier: TokenVerifier, token_url: str | None, scopes: Mapping[str, str]) -> None:
-        self.scheme_name = "Bearer"
+        self.scheme_name: str = "Bearer"
         self.model: SchemeModel = HTTPBearer(bearerFormat="JWT")
         if token_url is not None:
             self.scheme_name = "Login"
@@ -66,3 +71,34 @@ def bearer_token(connection: HTTPConnection) -> str | None:
     if _QUERY_TOKEN.search(connection.scope["query_string"]):
         raise MalformedCredentialsError("Send the token in the Authorization header alone.")
     return token.decode("latin-1")
+
+
+def credentials_of(given: Credentials, token_url: str | None, scopes: Mapping[str, str]) -> tuple[Credential, ...]:
+    """Return each way to authenticate.
+
+    Raises `ConfigurationError` for none, for the same twice, and for what is no way to authenticate.
+    """
+    credentials: list[Credential] = []
+    for one in given if isinstance(given, Sequence) else [given]:
+        if hasattr(one, "scheme_name"):
+            credentials.append(cast(Credential, one))
+        elif _is_verifier(one):
+            credentials.append(BearerToken(one, token_url, scopes))
+        else:
+            raise ConfigurationError(
+                f"credentials has a {type(one).__name__}: give a TokenService, or a list of what a request may use"
+            )
+    names = [credential.scheme_name for credential in credentials]
+    if not names or len(set(names)) < len(names):
+        raise ConfigurationError(
+            f"credentials are {names}: give one or more, each of another kind; Issuers(...) joins several issuers"
+        )
+    return tuple(credentials)
+
+
+def _is_verifier(one: object) -> TypeGuard[TokenVerifier]:
+    verify = getattr(one, "verify", None)
+    try:
+        return callable(verify) and inspect.signature(verify).bind("token") is not None
+    except TypeError:  # as of a Key, which verifies a message and its signature
+        return False

@@ -1,17 +1,18 @@
 """The current user and the guards of an app (RFC 6750)."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Concatenate, Generic, cast, overload
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Annotated, Any, Concatenate, Generic, overload
 
 from fastapi import Depends, Security
 
-from fastapi_kit.auth.bearer import BearerToken
+from fastapi_kit.auth.bearer import Credentials, credentials_of
 from fastapi_kit.auth.claims import AccessClaims
-from fastapi_kit.auth.credentials import Credential, TokenVerifier
+from fastapi_kit.auth.credentials import Credential
 from fastapi_kit.auth.errors import ForbiddenError, InsufficientScopeError
 from fastapi_kit.auth.injection import Injected
 from fastapi_kit.auth.principal import Authenticator, Principal, UserT
+from fastapi_kit.auth.rights import Permissions, Rights, checked_names
 from fastapi_kit.auth.scheme import Guarded, Scheme, check_scopes
 from fastapi_kit.errors import ConfigurationError, Problem, raises
 
@@ -19,12 +20,6 @@ __all__ = ["Auth"]
 
 Guard = Callable[..., Awaitable[UserT]]
 """A dependency that lets a caller pass, and gives the user."""
-
-Credentials = TokenVerifier | Credential | Sequence[TokenVerifier | Credential]
-"""What a request can authenticate with; a `TokenVerifier` stands for the Authorization header."""
-
-Permissions = Mapping[str, Iterable[str]] | Callable[[UserT], Iterable[str]]
-"""What each role may do, or what a user may do."""
 
 
 class Auth(Generic[UserT]):
@@ -97,49 +92,40 @@ class Auth(Generic[UserT]):
     ) -> None:
         if is_active is not None and inspect.iscoroutinefunction(is_active):
             raise ConfigurationError("is_active must be sync, as in is_active=lambda user: user.is_active")
-        self._roles = roles
-        self._included = _closure(role_hierarchy or {})
-        self._permissions = permissions
-        if isinstance(permissions, Mapping):
-            self._permissions_of_role = _named_sets(permissions, "permissions", "a permission")
-        self._credentials = _credentials(credentials, token_url, scopes or {})
-        self._scheme = Scheme(self._credentials[0])
+        self._rights = Rights(roles, role_hierarchy or {}, permissions)
+        self.credentials: tuple[Credential, ...] = credentials_of(credentials, token_url, scopes or {})
+        """The ways in which a request can authenticate."""
+        self._scheme = Scheme(self.credentials[0])
         injected: Injected[UserT | None] = Injected(load_user, role="load_user", given="claims")
-        self.authenticate: Authenticator[UserT] = Authenticator(
-            self._credentials,
-            injected,
-            is_active=is_active,
-            roles=self._all_roles,
-            permissions=self._all_permissions,
-        )
+        self.authenticate: Authenticator[UserT] = Authenticator(self.credentials, injected, is_active, self._rights)
         """What all the others stand on: gives the `Principal`, or `None` without credentials. Override it in tests."""
-        self.principal: Guard[Principal[UserT]] = Guarded(self._credentials, self.authenticate, _principal_of)
+        self.principal: Guard[Principal[UserT]] = Guarded(self.credentials, self.authenticate, _principal_of)
         """The dependency that gives the `Principal` who is calling."""
-        self.current_user: Guard[UserT] = Guarded(self._credentials, self.authenticate, _user_of)
+        self.current_user: Guard[UserT] = Guarded(self.credentials, self.authenticate, _user_of)
         """The dependency that gives the user who is calling."""
         self.optional_user: Guard[UserT | None] = Guarded(
-            self._credentials, self.authenticate, _user_of, is_optional=True
+            self.credentials, self.authenticate, _user_of, is_optional=True
         )
         """The dependency that gives the user who is calling, `None` without credentials; wrong ones are a 401."""
 
     def require_any_role(self, *roles: str) -> Guard[UserT]:
         """Return a dependency for callers with at least one of the roles; others get `ForbiddenError` (403)."""
-        wanted = self._wanted_roles(roles)
+        wanted = self._rights.wanted_roles(roles)
         return self._caller_guard(lambda principal: not wanted.isdisjoint(principal.roles))
 
     def require_all_roles(self, *roles: str) -> Guard[UserT]:
         """Return a dependency for callers with every one of the roles; others get `ForbiddenError` (403)."""
-        wanted = self._wanted_roles(roles)
+        wanted = self._rights.wanted_roles(roles)
         return self._caller_guard(lambda principal: wanted <= principal.roles)
 
     def require_any_permission(self, *permissions: str) -> Guard[UserT]:
         """Return a dependency for callers with at least one of the permissions; others get `ForbiddenError` (403)."""
-        wanted = self._wanted_permissions(permissions)
+        wanted = self._rights.wanted_permissions(permissions)
         return self._caller_guard(lambda principal: not wanted.isdisjoint(principal.permissions))
 
     def require_all_permissions(self, *permissions: str) -> Guard[UserT]:
         """Return a dependency for callers with every one of the permissions; others get `ForbiddenError` (403)."""
-        wanted = self._wanted_permissions(permissions)
+        wanted = self._rights.wanted_permissions(permissions)
         return self._caller_guard(lambda principal: wanted <= principal.permissions)
 
     def require_any_scope(self, *scopes: str) -> Guard[UserT]:
@@ -156,7 +142,7 @@ class Auth(Generic[UserT]):
         `owner` is a dependency that returns the subject of the owner, as a string; it runs after the caller is known,
         and may raise the 404 of the thing. Others get `ForbiddenError` (403).
         """
-        roles = self._wanted_roles(or_any_role) if or_any_role else frozenset[str]()
+        roles = self._rights.wanted_roles(or_any_role) if or_any_role else frozenset[str]()
 
         def owns(principal: Principal[UserT], owner: object) -> None:
             if not isinstance(owner, str):
@@ -175,9 +161,9 @@ class Auth(Generic[UserT]):
         return self._guard(allowed, ForbiddenError)
 
     def _scope_guard(self, scopes: Iterable[str], *, any_of: bool) -> Guard[UserT]:
-        wanted = _names(scopes, "a scope guard", "a scope")
+        wanted = checked_names(scopes, "a scope guard", "a scope")
 
-        def has_scopes(principal: Principal[UserT], **_: None) -> None:
+        def has_scopes(principal: Principal[UserT]) -> None:
             if not any_of or wanted.isdisjoint(principal.scopes):
                 check_scopes(principal, wanted)
 
@@ -194,57 +180,7 @@ class Auth(Generic[UserT]):
         on: Callable[..., Any] | None = None,
         **more: Any,
     ) -> Guard[UserT]:
-        return raises(refusal)(Guarded(self._credentials, on or self.authenticate, _user_of, check=check, **more))
-
-    def _wanted_roles(self, roles: Iterable[str]) -> frozenset[str]:
-        if self._roles is None:
-            raise ConfigurationError("role guards need Auth(..., roles=lambda user: [user.role])")
-        return _names(roles, "a role guard", "a role")
-
-    def _wanted_permissions(self, permissions: Iterable[str]) -> frozenset[str]:
-        if self._permissions is None:
-            raise ConfigurationError("permission guards need Auth(..., permissions={'editor': ['articles:write']})")
-        return _names(permissions, "a permission guard", "a permission")
-
-    def _all_roles(self, user: UserT) -> frozenset[str]:
-        roles = self._roles(user) if self._roles is not None else ()
-        if isinstance(roles, str):
-            raise TypeError("roles must give a list of roles: roles=lambda user: [user.role]")
-        own = frozenset(roles)
-        return own.union(*(self._included.get(role, ()) for role in own))
-
-    def _all_permissions(self, user: UserT, roles: frozenset[str]) -> frozenset[str]:
-        if self._permissions is None:
-            return _NONE
-        if isinstance(self._permissions, Mapping):
-            return _NONE.union(*(self._permissions_of_role.get(role, ()) for role in roles))
-        permissions = self._permissions(user)
-        if isinstance(permissions, str):
-            raise TypeError("permissions must give a list: permissions=lambda user: user.permissions")
-        return frozenset(permissions)
-
-
-_NONE: frozenset[str] = frozenset()
-
-
-def _credentials(given: Credentials, token_url: str | None, scopes: Mapping[str, str]) -> tuple[Credential, ...]:
-    """Return each way to authenticate; a verifier of tokens stands for the Authorization header."""
-    credentials: list[Credential] = []
-    for one in given if isinstance(given, Sequence) else [given]:
-        if callable(getattr(one, "find", None)):
-            credentials.append(cast(Credential, one))
-        elif callable(getattr(one, "verify", None)):
-            credentials.append(BearerToken(cast(TokenVerifier, one), token_url, scopes))
-        else:
-            raise ConfigurationError(
-                f"credentials has a {type(one).__name__}: give a TokenService, or a list of what a request may use"
-            )
-    names = [credential.scheme_name for credential in credentials]
-    if not names or len(set(names)) < len(names):
-        raise ConfigurationError(
-            f"credentials are {names}: give one or more, each of another kind; Issuers(...) joins several issuers"
-        )
-    return tuple(credentials)
+        return raises(refusal)(Guarded(self.credentials, on or self.authenticate, _user_of, check=check, **more))
 
 
 def _principal_of(principal: Principal[UserT]) -> Principal[UserT]:
@@ -253,35 +189,3 @@ def _principal_of(principal: Principal[UserT]) -> Principal[UserT]:
 
 def _user_of(principal: Principal[UserT]) -> UserT:
     return principal.user
-
-
-def _names(names: Iterable[str], whose: str, what: str) -> frozenset[str]:
-    """Return names as a set, if there is one, and none of them is what a slip of the pen leaves."""
-    if isinstance(names, str):
-        raise ConfigurationError(f"{whose} got the string {names!r} in place of a list: write [{names!r}]")
-    given: list[object] = list(names)
-    if not all(isinstance(name, str) for name in given):
-        raise ConfigurationError(f"{whose} got {given!r}: give each name as a string of its own")
-    found = frozenset(names)
-    if not found or "" in found:
-        raise ConfigurationError(f"{whose} needs {what}: without one it would let everybody or nobody pass")
-    return found
-
-
-def _named_sets(sets: Mapping[str, Iterable[str]], whose: str, what: str) -> dict[str, frozenset[str]]:
-    return {name: _names(names, f"{whose}[{name!r}]", what) for name, names in sets.items()}
-
-
-def _closure(hierarchy: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
-    """Return for each role all the roles that it includes, directly or through others."""
-    direct = _named_sets(hierarchy, "role_hierarchy", "a role")
-    closure: dict[str, frozenset[str]] = {}
-    for role in direct:
-        found = {role}
-        pending = [role]
-        for one in pending:
-            new = direct.get(one, frozenset()) - found
-            found |= new
-            pending.extend(new)
-        closure[role] = frozenset(found)
-    return closure

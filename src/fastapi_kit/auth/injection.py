@@ -18,7 +18,8 @@ class Injected(Generic[_ResultT]):
     """A function `(given, *dependencies) -> result`, sync or async, that FastAPI feeds all but the first argument.
 
     `parameters` are the ones that FastAPI has to resolve: put them into the signature of a dependency, and hand what
-    it gets to `call`. A sync function runs in the thread pool, as a sync dependency would.
+    it gets to `call`, or use the dependency `resolve`. A sync function runs in the thread pool, as a sync dependency
+    would.
 
     Raises `ConfigurationError` when the function takes no argument, or its annotations cannot be resolved.
     """
@@ -40,6 +41,8 @@ class Injected(Generic[_ResultT]):
         self.parameters: list[inspect.Parameter] = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in rest
         ]
+        self.resolve: Callable[..., Awaitable[dict[str, Any]]] = _resolver(self.parameters)
+        """A dependency that gives them by name, for `call`."""
         self._function = function
         self._role = role
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -61,3 +64,11 @@ class Injected(Generic[_ResultT]):
         if inspect.isgenerator(result) or inspect.isasyncgen(result):
             raise TypeError(f"{self._role} gave a generator in place of a result")
         return cast(_ResultT, result)
+
+
+def _resolver(parameters: list[inspect.Parameter]) -> Callable[..., Awaitable[dict[str, Any]]]:
+    async def resolve(**resolved: Any) -> dict[str, Any]:
+        return resolved
+
+    resolve.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return resolve

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from inspect import Parameter, Signature
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from starlette.requests import HTTPConnection
 
@@ -11,10 +11,10 @@ from fastapi_kit.auth.claims import AccessClaims
 from fastapi_kit.auth.credentials import Credential
 from fastapi_kit.auth.errors import MalformedCredentialsError, TokenError
 from fastapi_kit.auth.injection import Injected
+from fastapi_kit.auth.rights import Rights, UserT
 
 __all__ = ["Authenticator", "Principal", "UserT"]
 
-UserT = TypeVar("UserT")
 _CONNECTION = "fastapi_kit_connection"
 
 
@@ -45,18 +45,14 @@ class Authenticator(Generic[UserT]):
         self,
         credentials: Sequence[Credential],
         load_user: Injected[UserT | None],
-        *,
         is_active: Callable[[UserT], bool] | None,
-        roles: Callable[[UserT], frozenset[str]],
-        permissions: Callable[[UserT, frozenset[str]], frozenset[str]],
+        rights: Rights[UserT],
     ) -> None:
         self._credentials = credentials
-        self._load_user = load_user
+        self.load_user = load_user
         self._is_active = is_active
-        self._roles = roles
-        self._permissions = permissions
+        self._rights = rights
         connection = Parameter(_CONNECTION, Parameter.KEYWORD_ONLY, annotation=HTTPConnection)
-        self.parameters: list[Parameter] = load_user.parameters
         self.__signature__: Signature = Signature([connection, *load_user.parameters])
 
     async def __call__(self, **resolved: Any) -> Principal[UserT] | None:
@@ -80,22 +76,23 @@ class Authenticator(Generic[UserT]):
         claims = used.verify(given, connection)
         if not isinstance(claims, AccessClaims):
             claims = await claims
-        return await self.principal_of(claims, resolved)
+        return await self.principal_of(claims, resolved, used.challenge)
 
-    async def principal_of(self, claims: AccessClaims, resolved: dict[str, Any]) -> Principal[UserT]:
-        """Return whose claims these are; `resolved` is what FastAPI made of `parameters`.
+    async def principal_of(
+        self, claims: AccessClaims, resolved: dict[str, Any], challenge: str = "Bearer"
+    ) -> Principal[UserT]:
+        """Return whose claims these are; `resolved` is what `load_user.resolve` gave.
 
         Raises `TokenError` for a user who is gone or inactive. An `is_active` that does not answer with a bool is a
         `TypeError`: to take a coroutine for a yes would let everybody in.
         """
-        user = await self._load_user.call(claims, resolved)
+        user = await self.load_user.call(claims, resolved)
         if user is None or user is False:
-            raise TokenError("unknown_user")
+            raise TokenError("unknown_user", challenge=challenge)
         if self._is_active is not None:
             active: object = self._is_active(user)
             if not isinstance(active, bool):
                 raise TypeError(f"is_active must return a bool, not {type(active).__name__}")
             if not active:
-                raise TokenError("inactive_user")
-        roles = self._roles(user)
-        return Principal(user, claims.subject, claims.scopes, roles, self._permissions(user, roles), claims)
+                raise TokenError("inactive_user", challenge=challenge)
+        return Principal(user, claims.subject, claims.scopes, *self._rights.of(user), claims)

@@ -10,7 +10,12 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 
 from fastapi_kit.auth.credentials import Credential
-from fastapi_kit.auth.errors import InsufficientScopeError, MissingCredentialsError
+from fastapi_kit.auth.errors import (
+    InsufficientScopeError,
+    MalformedCredentialsError,
+    MissingCredentialsError,
+    TokenError,
+)
 from fastapi_kit.auth.principal import Principal
 from fastapi_kit.errors import Problem, raises
 
@@ -25,6 +30,21 @@ class Scheme(SecurityBase):
         self.scheme_name: str = credential.scheme_name
 
     async def __call__(self) -> None:
+        """Do nothing."""
+
+
+class _Schemes:
+    """A dependency on further schemes: FastAPI documents each as another way to pass."""
+
+    def __init__(self, credentials: Sequence[Credential]) -> None:
+        self.__signature__: Signature = Signature(
+            [
+                Parameter(f"scheme_{at}", Parameter.KEYWORD_ONLY, annotation=Annotated[None, Depends(Scheme(one))])
+                for at, one in enumerate(credentials)
+            ]
+        )
+
+    async def __call__(self, **_: None) -> None:
         """Do nothing."""
 
 
@@ -56,21 +76,26 @@ class Guarded(SecurityBase):
         annotations = {
             "principal": Annotated[Any, Depends(authenticate)],
             "security_scopes": SecurityScopes,
-            # FastAPI documents each as another way to pass.
-            **{f"_scheme_{at}": Annotated[None, Depends(Scheme(other))] for at, other in enumerate(others)},
+            **({"others": Annotated[None, Depends(_Schemes(others))]} if others else {}),
             **more,
         }
         self.__signature__: Signature = Signature(
             [Parameter(name, Parameter.KEYWORD_ONLY, annotation=hint) for name, hint in annotations.items()]
         )
-        problems: dict[type[Problem], None] = dict.fromkeys(
-            problem for credential in credentials for problem in credential.problems
-        )
-        raises(*([] if is_optional else [MissingCredentialsError]), *problems)(self)
+        problems: list[type[Problem]] = [] if is_optional else [MissingCredentialsError]
+        problems += [MalformedCredentialsError, TokenError, *(kind for one in credentials for kind in one.problems)]
+        raises(*dict.fromkeys(problems))(self)
         raises(MissingCredentialsError, InsufficientScopeError, when_scoped=True)(self)
 
-    async def __call__(self, principal: Principal[Any] | None, security_scopes: SecurityScopes, **more: Any) -> Any:
-        """Return the result, `None` for an anonymous caller where one is welcome."""
+    async def __call__(
+        self,
+        principal: Principal[Any] | None,
+        security_scopes: SecurityScopes,
+        others: None = None,
+        asked: None = None,
+        **more: Any,
+    ) -> Any:
+        """Return the result, `None` for an anonymous caller where one is welcome; `others` and `asked` document."""
         if principal is None:
             if self._is_optional and not security_scopes.scopes:
                 return None

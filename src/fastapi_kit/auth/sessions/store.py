@@ -1,10 +1,24 @@
 """The port between log-ins and what holds them."""
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
-__all__ = ["SessionRecord", "SessionState", "SessionStore"]
+from fastapi_kit.errors.standard import UnavailableError
+
+__all__ = [
+    "SessionRecord",
+    "SessionState",
+    "SessionStore",
+    "fields_of",
+    "record_of",
+    "revocation_key",
+    "unavailable",
+]
+
+_NUMBERS = ("epoch", "expires_at", "ends_at", "rotated_at", "ended_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +34,13 @@ class SessionRecord:
     subject: str
     scopes: frozenset[str]
     claims: Mapping[str, Any]
-    """Claims of the application's own, for every access token of this log-in."""
+    """Claims of the application's own, for every access token of this log-in: what JSON can hold."""
     epoch: int
-    """The subject's epoch when it began; the session has ended when the subject's epoch is another."""
+    """The subject's epoch when it began; the session has ended when the subject's epoch is higher."""
     secret_hash: str
     """Of the one refresh token that is good now."""
     expires_at: int
-    """When it ends unless it is used before."""
+    """When it ends unless it is used before; never after `ends_at`."""
     ends_at: int
     """When it ends even if it is used."""
     previous_hash: str = ""
@@ -37,6 +51,12 @@ class SessionRecord:
     ended_at: int = 0
     """When it was ended; 0 while it lives."""
 
+    def why_ended(self, epoch: int, now: int) -> str:
+        """Return why it is not alive, "ended" or "expired", when its subject has this epoch; empty if it is."""
+        if self.ended_at or self.epoch < epoch:
+            return "ended"
+        return "expired" if now >= self.expires_at else ""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
@@ -45,7 +65,7 @@ class SessionState:
     is_denied: bool
     """Its `jti` was revoked."""
     epoch: int
-    """The subject's present epoch, 0 if it was never raised."""
+    """The subject's present epoch, 0 if it was never raised, or so long ago that it was forgotten."""
     session: SessionRecord | None
     """The log-in of its `sid`; `None` if it names none, or one that is unknown or forgotten."""
 
@@ -62,7 +82,7 @@ class SessionStore(Protocol):
         ...
 
     async def add(self, record: SessionRecord, /) -> None:
-        """Keep a new log-in until its `ends_at`."""
+        """Keep a new log-in until its `expires_at` at least."""
         ...
 
     async def find(self, session_id: str, /) -> tuple[SessionRecord, int] | None:
@@ -98,3 +118,28 @@ class SessionStore(Protocol):
     async def purge(self, now: int, /) -> int:
         """Delete what is past its end, and return how many records that were; for a job that runs now and then."""
         ...
+
+
+def fields_of(record: SessionRecord) -> dict[str, str | int]:
+    """Return a record as flat fields, as a store can keep them."""
+    flat = {"scopes": " ".join(sorted(record.scopes)), "claims": json.dumps(record.claims, separators=(",", ":"))}
+    return {**asdict(record), **flat}
+
+
+def record_of(fields: Mapping[Any, Any]) -> SessionRecord:
+    """Return the record that these fields were made from; numbers may have become strings."""
+    flat = {"scopes": frozenset(fields["scopes"].split()), "claims": json.loads(fields["claims"])}
+    return SessionRecord(**{**fields, **{name: int(fields[name]) for name in _NUMBERS}, **flat})
+
+
+def revocation_key(kind: Literal["epoch", "token"], name: str) -> str:
+    """Return the key under which a store keeps the epoch of a subject, or a revoked token: 64 hex digits.
+
+    A hash, so that no length, letter case or odd character of the name matters to the store.
+    """
+    return hashlib.sha256(f"{kind}:{name}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def unavailable() -> UnavailableError:
+    """Return what a store raises when its server does not answer; it says no more than that."""
+    return UnavailableError("Log-ins cannot be checked at the moment.", headers={"Retry-After": "1"})
