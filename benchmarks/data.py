@@ -81,8 +81,8 @@ _JSON = ((b"content-type", b"application/json"),)
 
 SCENARIOS = (
     Scenario("plain", "/plain", aim=1.25),
-    Scenario("me", "/me", aim=1.0, headers=_BEARER),
-    Scenario("admin", "/admin", aim=1.0, headers=_BEARER),
+    Scenario("me", "/me", aim=0.95, headers=_BEARER),
+    Scenario("admin", "/admin", aim=0.95, headers=_BEARER),
     Scenario("page", "/page?skip=40&limit=20", aim=0.9),
     Scenario("create", "/items", aim=1.25, method="POST", status=201, body=b'{"name": "tea"}', headers=_JSON),
     Scenario("limited", "/limited", aim=1.25),

@@ -7,20 +7,31 @@ from typing import Annotated, Any, assert_type
 
 from fastapi import Depends, FastAPI
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase
 
 from fastapi_kit.auth import (
     AccessClaims,
+    ApiKeys,
     Auth,
     IssuedToken,
     Key,
     KeySet,
     Login,
+    NewApiKey,
     PasswordCheck,
     PasswordHasher,
     Principal,
+    Sessions,
+    TokenCookies,
+    TokenPair,
     TokenService,
+    cookie_login_router,
     login_router,
 )
+from fastapi_kit.auth.api_keys.sqlalchemy import ApiKeyMixin, SQLAlchemyApiKeyStore
+from fastapi_kit.auth.issuers import Issuers, OutsideIssuer
+from fastapi_kit.auth.sessions.redis import RedisSessionStore
+from fastapi_kit.auth.sessions.sqlalchemy import RevocationMixin, SessionMixin, SQLAlchemySessionStore
 from fastapi_kit.db import Database
 
 
@@ -58,6 +69,31 @@ assert_type(auth, Auth[User])
 assert_type(Auth(tokens, load_user_sync), Auth[User])
 assert_type(Auth(tokens, load_someone), Auth[User])
 Auth(tokens, load_by_name)  # type: ignore[arg-type]
+Auth(Key.hmac("x" * 32), load_user)  # type: ignore[call-overload]
+
+
+class Base(DeclarativeBase): ...
+
+
+class LoginSession(SessionMixin, Base):
+    __tablename__ = "login_sessions"
+
+
+class Revocation(RevocationMixin, Base):
+    __tablename__ = "revocations"
+
+
+class ApiKey(ApiKeyMixin, Base):
+    __tablename__ = "api_keys"
+
+
+store = SQLAlchemySessionStore(db.session, LoginSession, Revocation)
+sessions = Sessions(tokens, store)
+cookies = TokenCookies(sessions)
+api_keys = ApiKeys(SQLAlchemyApiKeyStore(db.session, ApiKey), "x" * 32, prefix="shop")
+issuers = Issuers(sessions, OutsideIssuer("https://id.example", audience="shop", subject_prefix="id|"))
+assert_type(Auth([issuers, cookies, api_keys], load_user), Auth[User])
+assert_type(Auth(Sessions(tokens, RedisSessionStore("redis://localhost")), load_user), Auth[User])
 
 CurrentUser = Annotated[User, Depends(auth.current_user)]
 OptionalUser = Annotated[User | None, Depends(auth.optional_user)]
@@ -82,6 +118,7 @@ assert_type(auth.current_user, Callable[..., Awaitable[User]])
 assert_type(auth.optional_user, Callable[..., Awaitable[User | None]])
 assert_type(auth.require_any_role("admin"), Callable[..., Awaitable[User]])
 assert_type(auth.require_all_roles("admin"), Callable[..., Awaitable[User]])
+assert_type(auth.require_any_permission("write"), Callable[..., Awaitable[User]])
 assert_type(auth.require_any_scope("read"), Callable[..., Awaitable[User]])
 assert_type(auth.require_all_scopes("read"), Callable[..., Awaitable[User]])
 assert_type(auth.require_owner(owner_of), Callable[..., Awaitable[User]])
@@ -97,8 +134,14 @@ async def find_login(username: str, session: Session) -> Login | None:
 
 
 app.include_router(login_router(tokens, passwords, find_login))
+app.include_router(login_router(sessions, passwords, find_login, auth=auth))
+app.include_router(cookie_login_router(sessions, cookies, passwords, find_login, auth=auth))
 
 
 async def check() -> None:
     assert_type(await passwords.hash("a password"), str)
     assert_type(await passwords.verify("a password", None), PasswordCheck)
+    assert_type(await sessions.start("1"), TokenPair)
+    assert_type(await sessions.refresh("token", scopes=["read"]), TokenPair)
+    assert_type(await sessions.verify("token"), AccessClaims)
+    assert_type(await api_keys.create("1"), NewApiKey)
