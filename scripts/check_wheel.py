@@ -7,6 +7,7 @@ from pathlib import Path
 
 UV = Path(sys.executable).with_name("uv")
 BLOCKS = {"auth": "auth", "db": "db", "pagination": "db", "ratelimit": "ratelimit"}
+OF_AUTH = {"auth.issuers": "oidc", "auth.sessions.sqlalchemy": "db", "auth.sessions.redis": "redis"}  # one more each
 
 IMPORTS = "import fastapi_kit, fastapi_kit.errors, fastapi_kit.schemas; print(fastapi_kit.__version__)"
 REFUSES = """
@@ -28,7 +29,7 @@ def install(wheel: Path, extra: str = "") -> Path:
     """Return the Python of a new environment that holds the wheel with that extra."""
     folder = wheel.parent / (extra or "none")
     python = folder / "bin" / "python"
-    run(UV, "venv", "--quiet", "--python", sys.executable, folder)
+    run(UV, "venv", "--quiet", "--clear", "--python", sys.executable, folder)
     requirement = f"fastapi-service-kit[{extra}] @ {wheel.as_uri()}"
     run(UV, "pip", "install", "--quiet", "--python", python, requirement)
     return python
@@ -45,6 +46,11 @@ def main() -> None:
         for block, extra in BLOCKS.items():
             run(python, "-Ic", REFUSES.format(block=block, extra=extra))
             print(f"{wheel.name}: {block} is refused without [{extra}]")
+        python = install(wheel, "auth")
+        for module, extra in OF_AUTH.items():
+            run(python, "-Ic", REFUSES.format(block=module, extra=extra))
+            print(f"{wheel.name}: {module} is refused without [{extra}]")
+            run(install(wheel, f"auth,{extra}"), "-Ic", f"import fastapi_kit.{module}")
         for extra in sorted(set(BLOCKS.values())):
             python = install(wheel, extra)
             for block in (block for block, needed in BLOCKS.items() if needed == extra):

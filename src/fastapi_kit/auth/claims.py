@@ -1,10 +1,13 @@
 """What credentials say once they are verified."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["AccessClaims"]
+__all__ = ["AccessClaims", "checked_scopes"]
+
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class AccessClaims:
     token_id: str | None
     """Its own id (`jti`), by which it can be revoked."""
     session_id: str | None
-    """The log-in that it belongs to (`sid`); `None` for a token that was issued on its own."""
+    """The log-in of `Sessions` that it belongs to (`sid`); `None` for what belongs to none."""
     issued_at: float | None
     """When it was issued (`iat`)."""
     not_before: float
@@ -29,3 +32,13 @@ class AccessClaims:
     """When it ceases to be valid (`exp`); infinity for an API key without an end."""
     members: Mapping[str, Any] = field(repr=False)
     """All claims as they stand in the token, read-only: arrays are tuples."""
+
+
+def checked_scopes(scopes: Iterable[str]) -> frozenset[str]:
+    """Return scopes as a set; raise `ValueError` for a string in place of a list, and for what is no scope."""
+    if isinstance(scopes, str):
+        raise ValueError(f"scopes got the string {scopes!r} in place of a list: write [{scopes!r}]")
+    checked = frozenset(scopes)
+    if wrong := [scope for scope in checked if not _SCOPE.fullmatch(scope)]:
+        raise ValueError(f"these are no scopes (RFC 6749, 3.3): {wrong}")
+    return checked

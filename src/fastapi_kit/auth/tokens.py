@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi_kit.auth import base64url
 from fastapi_kit.auth.cache import CacheInfo
-from fastapi_kit.auth.claims import AccessClaims
+from fastapi_kit.auth.claims import AccessClaims, checked_scopes
 from fastapi_kit.auth.jws import MAX_TOKEN_BYTES
 from fastapi_kit.auth.keys import Key, KeySet
 from fastapi_kit.auth.verification import TokenReader
@@ -20,7 +20,6 @@ from fastapi_kit.errors import ConfigurationError
 __all__ = ["IssuedToken", "TokenService"]
 
 _REGISTERED = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "scope", "sid"})
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _PURPOSE = re.compile(r"[a-z][a-z0-9-]*")
 _MIN_TTL, _MAX_TTL = timedelta(seconds=1), timedelta(hours=24)
 _MAX_LEEWAY = timedelta(minutes=5)
@@ -131,11 +130,9 @@ class TokenService:
         key = self._keys.active
         if not key.can_sign:
             raise ConfigurationError("the active key is public, it can only verify: give KeySet a private key first")
-        allowed = frozenset(scopes)
+        allowed = checked_scopes(scopes)
         if not subject:
             raise ValueError("a token needs a subject: the id of the user as a string")
-        if wrong := [scope for scope in allowed if not _SCOPE.fullmatch(scope)]:
-            raise ValueError(f"these are no scopes (RFC 6749, 3.3): {wrong}")
         if clash := _REGISTERED.intersection(claims or ()):
             raise ValueError(f"these claims are the service's own: {', '.join(sorted(clash))}")
         lifetime = self.ttl if ttl is None else ttl

@@ -22,7 +22,8 @@ class TokenReader:
 
     `token_types` are the `typ` accepted, in small letters. A token is for us when its `aud` names one of `audiences`.
     `subject_prefix` is put before the `sub`. `scope_claim` is the claim that holds the scopes: a string with spaces
-    between them (RFC 8693, 4.2), or, where it is not named `scope`, an array of strings too. `leeway` is in seconds.
+    between them (RFC 8693, 4.2), or, where it is not named `scope`, an array of strings too. `is_own` tells that `sid`
+    names a log-in of ours. `leeway` is in seconds.
 
     Verified tokens are cached by their SHA-256, `cache_size` of them; a hit checks the times again. The cache goes with
     the keys: whoever changes them makes a new reader.
@@ -37,6 +38,7 @@ class TokenReader:
         audiences: Collection[str],
         subject_prefix: str = "",
         scope_claim: str = "scope",
+        is_own: bool = True,
         leeway: float,
         cache_size: int,
         clock: Callable[[], float],
@@ -46,6 +48,7 @@ class TokenReader:
         self._audiences = frozenset(audiences)
         self._subject_prefix = subject_prefix
         self._scope_claim = scope_claim
+        self._is_own = is_own
         self._leeway = leeway
         self._clock = clock
         self._cache = VerifiedCache[AccessClaims](cache_size)
@@ -85,7 +88,7 @@ class TokenReader:
             self._issuer,
             self._scopes(members.get(self._scope_claim, "")),
             token_id,
-            session_id,
+            session_id if self._is_own else None,
             _date(members, "iat"),
             not_before or 0,
             expires_at,

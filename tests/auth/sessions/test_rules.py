@@ -94,6 +94,7 @@ async def test_a_token_without_iat_or_jti_falls_with_a_log_out_everywhere(clock:
 async def test_a_token_of_another_issuer_cannot_be_revoked_here(clock: Clock) -> None:
     sessions = sessions_of(MemorySessionStore(development=True), clock)
     other = TokenService(Key.hmac(SECRET), issuer="other", audience="a", clock=clock)
+    assert sessions.issuer == "i"
     with pytest.raises(ValueError, match="our own"):
         await sessions.revoke(other.verify(other.issue("7").token))
 

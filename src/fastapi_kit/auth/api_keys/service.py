@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from fastapi_kit.auth.api_keys.form import KeyForm
 from fastapi_kit.auth.api_keys.info import ApiKeyInfo, NewApiKey, info_of, moment_of
 from fastapi_kit.auth.api_keys.store import ApiKeyRecord, ApiKeyStore
-from fastapi_kit.auth.claims import AccessClaims
+from fastapi_kit.auth.claims import AccessClaims, checked_scopes
 from fastapi_kit.auth.errors import InvalidApiKeyError, MalformedCredentialsError
 from fastapi_kit.auth.keys import Key
 from fastapi_kit.errors import ConfigurationError, ConflictError, NotFoundError, Problem, UnavailableError
@@ -27,7 +27,6 @@ __all__ = ["ApiKeys"]
 _logger = logging.getLogger("fastapi_kit.auth")
 
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _MAX_SUBJECT, _MAX_NAME, _MAX_SCOPES = 255, 100, 2000
 _MIN_LIFE, _MAX_LIFE = timedelta(seconds=1), timedelta(days=3653)
 _MAX_OVERLAP = timedelta(days=90)
@@ -240,11 +239,7 @@ class ApiKeys:
 
 
 def _checked(scopes: Iterable[str]) -> frozenset[str]:
-    if isinstance(scopes, str):
-        raise ValueError(f"scopes got the string {scopes!r} in place of a list: write [{scopes!r}]")
-    wanted = frozenset(scopes)
-    if wrong := [scope for scope in wanted if not _SCOPE.fullmatch(scope)]:
-        raise ValueError(f"these are no scopes (RFC 6749, 3.3): {wrong}")
+    wanted = checked_scopes(scopes)
     if len(" ".join(wanted)) > _MAX_SCOPES:
         raise ValueError(f"the scopes have more than {_MAX_SCOPES} characters together")
     return wanted

@@ -51,6 +51,18 @@ class Sessions:
     `Sessions` tables or a prefix of its own: a refresh token is good for every `TokenService` over the same store.
 
     Raises `ConfigurationError` for times out of these bounds.
+
+    >>> import asyncio, secrets
+    >>> from fastapi_kit.auth import Key, TokenService
+    >>> from fastapi_kit.auth.sessions.memory import MemorySessionStore
+    >>> tokens = TokenService(Key.hmac(secrets.token_urlsafe(64)), issuer="https://shop.example", audience="shop")
+    >>> sessions = Sessions(tokens, MemorySessionStore(development=True))
+    >>> async def log_in_and_refresh() -> str:
+    ...     pair = await sessions.start("7", scopes=["orders:read"])
+    ...     pair = await sessions.refresh(pair.refresh_token)
+    ...     return (await sessions.verify(pair.access.token)).subject
+    >>> asyncio.run(log_in_and_refresh())
+    '7'
     """
 
     def __init__(
@@ -134,7 +146,8 @@ class Sessions:
 
         Raises `InvalidGrantError` (400, `invalid_grant`) for a token that is unknown, expired, ended or used before,
         which ends the log-in; `InvalidScopeError` (400, `invalid_scope`), with which the token stays good; and
-        `UnavailableError` (503): try again with the same token.
+        `UnavailableError` (503): try again with the same token, within the grace, since the change may have been
+        made and its answer lost. After the grace such a retry counts as used before.
         """
         now = self._now()  # once: who has to wait for the store must not wait the grace away
         presented = RefreshToken.parse(token)
