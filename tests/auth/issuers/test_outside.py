@@ -42,8 +42,9 @@ async def fetches(server: AuthorizationServer, expected: int) -> AsyncIterator[N
 async def test_a_token_of_the_issuer_is_verified(server: AuthorizationServer, algorithm: str) -> None:
     await server.rotate(published=2, algorithm=algorithm)
     issuer = outside(server, subject_prefix="example|")
-    claims = await issuer.verify(await server.token({"sub": "7", "scope": "read write", "jti": "t"}))
+    claims = await issuer.verify(await server.token({"sub": "7", "scope": "read write", "jti": "t", "sid": "s"}))
     assert (claims.subject, claims.issuer, claims.token_id) == ("example|7", server.url, "t")
+    assert claims.session_id is None  # it is no log-in of ours
     assert claims.scopes == {"read", "write"}
     assert claims.members["sub"] == "7"
 

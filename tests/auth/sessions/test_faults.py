@@ -18,7 +18,7 @@ from fastapi_kit.auth.sessions.sqlalchemy import SQLAlchemySessionStore
 from fastapi_kit.auth.sessions.store import SessionStore
 from fastapi_kit.errors import UnavailableError
 from tests.auth.sessions.proxy import Proxy
-from tests.auth.sessions.support import Clock, LoginSession, Revocation, postgres, refused, sessions_of
+from tests.auth.sessions.support import Clock, LoginSession, Revocation, delete_keys, postgres, refused, sessions_of
 
 pytestmark = pytest.mark.anyio
 
@@ -52,12 +52,16 @@ def mariadb_store(url: URL, port: int, patience: float) -> tuple[SessionStore, A
 
 
 def redis_store(url: str, port: int, patience: float) -> tuple[SessionStore, Any]:
-    parts = urlsplit(url)
-    address = parts._replace(
-        netloc=f"127.0.0.1:{port}", query=f"socket_timeout={patience}&socket_connect_timeout={patience}"
-    ).geturl()
-    store = RedisSessionStore(address, prefix=f"test-{uuid4().hex}:")
-    return store, store.aclose
+    query = f"socket_timeout={patience}&socket_connect_timeout={patience}"
+    address = urlsplit(url)._replace(netloc=f"127.0.0.1:{port}", query=query).geturl()
+    prefix = f"test-{uuid4().hex}:"
+    store = RedisSessionStore(address, prefix=prefix)
+
+    async def close() -> None:
+        await store.aclose()
+        await delete_keys(url, prefix)
+
+    return store, close
 
 
 @pytest.fixture
@@ -89,11 +93,10 @@ async def behind(
 
 @pytest.mark.parametrize("kind", ["postgres", "redis"])
 async def test_a_server_that_is_down_lets_nobody_pass(kind: str, clock: Clock) -> None:
-    with socket.socket() as closed:
+    with socket.socket() as closed:  # bound, so that no other has the port, and not listening
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-        url = f"postgresql+asyncpg://u@127.0.0.1:{port}/x" if kind == "postgres" else f"redis://127.0.0.1:{port}"
-        store, close = postgres_store(url, "x", port, 10) if kind == "postgres" else redis_store(url, port, 10)
+        store, close = down(kind, port)
         sessions = sessions_of(store, clock)
         token = sessions.tokens.issue("7").token
         claims = sessions.tokens.verify(token)
@@ -111,6 +114,13 @@ async def test_a_server_that_is_down_lets_nobody_pass(kind: str, clock: Clock) -
             assert error.value.headers == {"Retry-After": "1"}
             assert error.value.__cause__ is None
         await close()
+
+
+def down(kind: str, port: int) -> tuple[SessionStore, Any]:
+    if kind == "postgres":
+        return postgres_store(f"postgresql+asyncpg://u@127.0.0.1:{port}/x", "x", port, patience=10)
+    store = RedisSessionStore(f"redis://127.0.0.1:{port}")
+    return store, store.aclose
 
 
 @pytest.mark.parametrize("patience", [0.3])

@@ -157,6 +157,12 @@ async def test_a_refresh_may_ask_for_less_and_the_log_in_keeps_its_scopes(sessio
     assert (await sessions.refresh(none.refresh_token)).access.scopes == {"read", "write"}
 
 
+async def test_scopes_that_can_be_read_once_are_kept_over_all_attempts(sessions: Sessions) -> None:
+    pair = await sessions.start("7", scopes=["read", "write"])
+    pairs = await asyncio.gather(*(sessions.refresh(pair.refresh_token, scopes=iter(["read"])) for _ in range(10)))
+    assert {each.access.scopes for each in pairs} == {frozenset({"read"})}
+
+
 async def test_logging_out_ends_the_log_in_with_any_of_its_tokens(sessions: Sessions) -> None:
     for use_old in (False, True):
         first = await sessions.start("7")

@@ -8,7 +8,7 @@ from itertools import islice
 from threading import Lock
 from typing import Any
 
-from fastapi_kit.auth.sessions.store import SessionRecord, SessionState
+from fastapi_kit.auth.sessions.store import SessionRecord, SessionState, revocation_key
 
 __all__ = ["MemorySessionStore"]
 
@@ -35,8 +35,8 @@ class MemorySessionStore:
         self._clock = clock
         self._lock = Lock()
         self._sessions: dict[str, SessionRecord] = {}  # the ones used longest ago first
-        self._epochs: dict[str, tuple[int, int]] = {}  # (epoch, keep_until) by subject
-        self._denied: dict[str, int] = {}  # keep_until by token id
+        self._epochs: dict[str, tuple[int, int]] = {}  # (epoch, keep_until) by key
+        self._denied: dict[str, int] = {}  # keep_until by key
 
     async def epoch(self, subject: str) -> int:
         """Return the subject's epoch."""
@@ -84,23 +84,24 @@ class MemorySessionStore:
     async def raise_epoch(self, subject: str, *, now: int, keep_until: int) -> int:
         """Raise the subject's epoch, and return it."""
         with self._lock:
-            before, kept_until = self._epochs.pop(subject, (0, 0))
+            key = revocation_key("epoch", subject)
+            before, kept_until = self._epochs.pop(key, (0, 0))
             epoch = max(now, before + 1)
             self._sweep()
-            self._epochs[subject] = epoch, max(keep_until, kept_until)
+            self._epochs[key] = epoch, max(keep_until, kept_until)
             return epoch
 
     async def deny(self, token_id: str, *, keep_until: int) -> None:
         """Revoke one access token."""
         with self._lock:
             self._sweep()
-            self._denied[token_id] = keep_until
+            self._denied[revocation_key("token", token_id)] = keep_until
 
     async def check(self, subject: str, session_id: str | None, token_id: str | None) -> SessionState:
         """Return what there is to know of an access token."""
         with self._lock:
             return SessionState(
-                is_denied=token_id in self._denied,
+                is_denied=revocation_key("token", token_id or "") in self._denied,
                 epoch=self._epoch(subject),
                 session=self._sessions.get(session_id or ""),
             )
@@ -111,7 +112,7 @@ class MemorySessionStore:
             return sum(_drop(records, list(records), ends, now) for records, ends in self._kinds())
 
     def _epoch(self, subject: str) -> int:
-        return self._epochs.get(subject, (0, 0))[0]
+        return self._epochs.get(revocation_key("epoch", subject), (0, 0))[0]
 
     def _kinds(self) -> list[tuple[dict[str, Any], Callable[[Any], int]]]:
         """Return the records of each kind, with what tells their end."""

@@ -153,11 +153,12 @@ class Sessions:
         presented = RefreshToken.parse(token)
         if presented is None:
             raise InvalidGrantError("unknown")
+        asked = None if scopes is None else frozenset(scopes)
         nonce = secrets.token_hex(32)
         for _ in range(_ATTEMPTS):
             record = await self._living(presented.session_id, now)
             if compare_digest(presented.secret_hash, record.secret_hash):
-                asked = _narrowed(record, scopes)
+                allowed = _narrowed(record, asked)
                 expires_at = min(now + self._idle_ms, record.ends_at)
                 successor = presented.successor(nonce)
                 if await self.store.rotate(
@@ -168,9 +169,9 @@ class Sessions:
                     now=now,
                     expires_at=expires_at,
                 ):
-                    return self._pair(replace(record, expires_at=expires_at), successor, asked, now)
+                    return self._pair(replace(record, expires_at=expires_at), successor, allowed, now)
             elif self._is_retry(presented, record, now):
-                return self._pair(record, presented.successor(record.nonce), _narrowed(record, scopes), now)
+                return self._pair(record, presented.successor(record.nonce), _narrowed(record, asked), now)
             else:
                 await self.store.end(record.id, now)
                 _log.warning(
@@ -289,8 +290,9 @@ class Sessions:
         return int(self._clock() * 1000)
 
 
-def _narrowed(record: SessionRecord, scopes: Iterable[str] | None) -> frozenset[str]:
-    asked = record.scopes if scopes is None else frozenset(scopes)
+def _narrowed(record: SessionRecord, asked: frozenset[str] | None) -> frozenset[str]:
+    if asked is None:
+        return record.scopes
     if not asked <= record.scopes:
         raise InvalidScopeError
     return asked
