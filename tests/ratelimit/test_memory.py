@@ -141,18 +141,18 @@ async def test_a_key_that_comes_back_is_held_once(clock: Clock) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("strategy", STRATEGIES)
-async def test_a_cleared_bucket_begins_anew_and_is_swept_like_any(strategy: Strategy, clock: Clock) -> None:
-    counters = MemoryCounters(strategy)
-    await take(counters, "2/minute", cost=2)
-    clock.advance(20)
-    await counters.clear(parse_many("2/minute; 9/hour"), BUCKET)
-    await counters.clear(parse_many("2/minute"), ("ann", "GET /items"))
-    assert (await take(counters, "2/minute", cost=2)).refused == ()
-    clock.advance(50)  # of which the first window, but not the second, has passed
-    assert (await take(counters, "2/minute", cost=2)).refused == (0,)
+async def test_a_key_whose_attempts_were_given_back_is_held_once_and_swept_like_any(
+    strategy: Strategy, clock: Clock
+) -> None:
+    counters, items = MemoryCounters(strategy), parse_many("2/minute")
+    for _ in range(3):
+        await counters.take_attempt(items, BUCKET)
+        clock.advance(20)
+        await counters.give_back(parse_many("2/minute; 9/hour"), BUCKET)
+    await counters.give_back(items, BUCKET)
+    assert (await counters.take_attempt(items, BUCKET)).windows[0].remaining == 1
     assert len(counters) == 1
-    await counters.clear(parse_many("2/minute"), ("ann", "GET /items"))
-    clock.advance(200)
+    clock.advance(61)
     for number in range(2):
         await take(counters, "1/minute", who=f"other {number}")
     assert len(counters) == 2

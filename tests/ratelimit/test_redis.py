@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 import httpx2
 import pytest
@@ -15,14 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from fastapi_kit.ratelimit import Limiter
 
-STRATEGIES = ["fixed-window", "moving-window", "sliding-window-counter"]
-# A busy machine must not look like a hung Redis.
-PATIENT = "?timeout=60&socket_timeout=30&socket_connect_timeout=30"
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"test-{uuid4().hex}"
+from .support import PATIENT, STRATEGIES
 
 
 @pytest.fixture(params=STRATEGIES)

@@ -28,8 +28,15 @@ class Counters(Protocol):
         """Count `cost` against every limit if all allow it, against none otherwise."""
         ...
 
-    async def clear(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> None:
-        """Forget what was counted against these limits in one bucket."""
+    async def take_attempt(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> Verdict:
+        """Count one as `take` does, but in fixed windows, from which it can be given back.
+
+        Raises `UnavailableError` (503) when the storage does not answer.
+        """
+        ...
+
+    async def give_back(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> None:
+        """Take back one attempt in each window that has any; nothing ever goes below zero."""
         ...
 
     async def reset(self) -> None:

@@ -119,6 +119,9 @@ class Limiter:
         - `by`: what is counted, `"account_and_address"`, `"account"` or `"address"`.
         - `scope`: limits with the same one share their counts; give another form that takes a secret its own.
 
+        They are counted in fixed windows, whatever the `strategy`. In a storage that cannot count down, such as
+        memcached, log-ins that succeed stay counted too, each with a warning in the log.
+
         Raises `ConfigurationError` for rates, a `by` or a scope that cannot work.
         """
         address = self._key if isinstance(self._key, ClientIP) else by_ip

@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Protocol
 
@@ -39,6 +39,38 @@ class MemoryCounters:
 
     async def take(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...], cost: int) -> Verdict:
         """Count `cost` against every limit if all allow it, against none otherwise."""
+        return self._take(self._open, items, bucket, cost)
+
+    async def take_attempt(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> Verdict:
+        """Count one in fixed windows, whatever the strategy."""
+        return self._take(_Fixed, items, bucket, 1)
+
+    async def give_back(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> None:
+        """Take back one attempt in each window that has any."""
+        now = time.time()
+        for item in items:
+            window = self._windows.get(item.key_for(*bucket))
+            if window is None:
+                continue
+            window.add(-1, now)
+            if window.used(now) == 0:  # the next attempt opens a new one, as in Redis, and no open one is ever empty
+                window.expires_at = 0.0  # not deleted: the sweep still has its key
+
+    async def reset(self) -> None:
+        """Forget every count."""
+        self._windows.clear()
+        self._due.clear()
+
+    async def aclose(self) -> None:
+        """Do nothing: memory has no connections."""
+
+    def _take(
+        self,
+        open_window: "Callable[[RateLimitItem, float], _Window]",
+        items: Sequence[RateLimitItem],
+        bucket: tuple[str, ...],
+        cost: int,
+    ) -> Verdict:
         now = time.time()
         found: list[tuple[str, _Window, int]] = []
         refused: list[int] = []
@@ -46,7 +78,7 @@ class MemoryCounters:
             key = item.key_for(*bucket)
             window = self._windows.get(key)
             if window is None or window.expires_at <= now:
-                window = self._open(item, now)
+                window = open_window(item, now)
             left = item.amount - window.used(now)
             if left < cost:
                 refused.append(at)
@@ -59,21 +91,6 @@ class MemoryCounters:
         charged = 0 if refused else cost
         stats = [WindowStats(window.reset_at(now), left - charged) for _, window, left in found]
         return Verdict(tuple(refused), tuple(stats))
-
-    async def clear(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> None:
-        """Forget what was counted against these limits in one bucket."""
-        for item in items:
-            window = self._windows.get(item.key_for(*bucket))
-            if window is not None:
-                window.expires_at = 0.0  # not deleted: the sweep still has its key
-
-    async def reset(self) -> None:
-        """Forget every count."""
-        self._windows.clear()
-        self._due.clear()
-
-    async def aclose(self) -> None:
-        """Do nothing: memory has no connections."""
 
     def _keep(self, key: str, window: "_Window", now: float) -> None:
         for _ in range(_SWEPT_PER_NEW_KEY):

@@ -23,7 +23,7 @@ class RedisCounters(StorageCounters):
 
     Requests wait for one of 20 connections rather than fail when all are in use, and give up on a
     server that does not answer within a second; options in the URL's query have precedence.
-    A failure of Redis is not handled here: the request answers 500.
+    A failure of Redis is not handled here: the request answers 500, an attempt to log in 503.
 
     `url` is one that redis-py reads, or `redis+unix://`. Raises `ValueError` if it is malformed.
     """

@@ -1,20 +1,24 @@
 """Counts in any storage of `limits`, and the way from a URL to it."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import cast, get_args
 
-from fastapi_kit.errors import ConfigurationError, needs_extra
+from fastapi_kit.errors import ConfigurationError, UnavailableError, needs_extra
 from fastapi_kit.ratelimit.counters import Counters, Strategy, Verdict
 from fastapi_kit.ratelimit.memory import MemoryCounters
 
 with needs_extra("ratelimit"):
     from limits import RateLimitItem
     from limits.aio.storage import Storage
-    from limits.aio.strategies import STRATEGIES, RateLimiter
+    from limits.aio.strategies import STRATEGIES, FixedWindowRateLimiter, RateLimiter
     from limits.errors import ConfigurationError as LimitsConfigurationError
+    from limits.errors import StorageError
     from limits.storage import storage_from_string
 
 __all__ = ["StorageCounters", "open_counters"]
+
+_log = logging.getLogger("fastapi_kit.ratelimit")
 
 
 class StorageCounters:
@@ -22,7 +26,8 @@ class StorageCounters:
 
     Every limit is asked before any is charged. Over a network another request may take the last
     place in between: the quota still holds, since each charge is atomic, but the request that
-    lost may have been charged on another of its limits.
+    lost may have been charged. To take that back could take it out of the next window, of which
+    the quota would then not hold.
 
     Raises `ConfigurationError` for a strategy that the storage cannot do.
     """
@@ -35,21 +40,34 @@ class StorageCounters:
             raise ConfigurationError(
                 f'{type(storage).__name__} cannot do the strategy {strategy!r}: use "fixed-window"'
             ) from exc
+        self._fixed = FixedWindowRateLimiter(storage)
         self._storage = storage
 
     async def take(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...], cost: int) -> Verdict:
         """Count `cost` against every limit if all allow it, against none otherwise."""
-        engine = self._engine
-        refused = [at for at, item in enumerate(items) if not await engine.test(item, *bucket, cost=cost)]
-        if not refused:
-            refused = [at for at, item in enumerate(items) if not await engine.hit(item, *bucket, cost=cost)]
-        windows = [await engine.get_window_stats(item, *bucket) for item in items]
-        return Verdict(tuple(refused), tuple(windows))
+        return await _take(self._engine, items, bucket, cost)
 
-    async def clear(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> None:
-        """Forget what was counted against these limits in one bucket."""
+    async def take_attempt(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> Verdict:
+        """Count one in fixed windows, whatever the strategy.
+
+        Raises `UnavailableError` (503) when the storage does not answer.
+        """
+        try:
+            return await _take(self._fixed, items, bucket, 1)
+        except _failures(self._storage) as exc:
+            _log.warning("The storage of the rate limits does not answer: %s", type(exc).__name__)
+            raise UnavailableError("Attempts cannot be counted at the moment.", headers={"Retry-After": "1"}) from exc
+
+    async def give_back(self, items: Sequence[RateLimitItem], bucket: tuple[str, ...]) -> None:
+        """Take back one attempt in each window that has any.
+
+        A window that has ended is left alone: counting down in it would open the next one below zero. Between the
+        question and the answer it can still end; that is one attempt more in the next.
+        """
         for item in items:
-            await self._engine.clear(item, *bucket)
+            key = item.key_for(*bucket)
+            if await self._storage.get(key) > 0:
+                await self._storage.incr(key, item.get_expiry(), amount=-1)
 
     async def reset(self) -> None:
         """Forget every count of the storage, also those of others that use it."""
@@ -57,6 +75,19 @@ class StorageCounters:
 
     async def aclose(self) -> None:
         """Do nothing: the storage belongs to the caller."""
+
+
+async def _take(engine: RateLimiter, items: Sequence[RateLimitItem], bucket: tuple[str, ...], cost: int) -> Verdict:
+    refused = [at for at, item in enumerate(items) if not await engine.test(item, *bucket, cost=cost)]
+    if not refused:
+        refused = [at for at, item in enumerate(items) if not await engine.hit(item, *bucket, cost=cost)]
+    windows = [await engine.get_window_stats(item, *bucket) for item in items]
+    return Verdict(tuple(refused), tuple(windows))
+
+
+def _failures(storage: Storage) -> tuple[type[Exception], ...]:
+    known = storage.base_exceptions
+    return (*(known if isinstance(known, tuple) else (known,)), StorageError, OSError)
 
 
 def open_counters(storage: str | Storage, strategy: Strategy) -> Counters:
