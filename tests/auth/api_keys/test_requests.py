@@ -159,7 +159,7 @@ async def test_a_revoked_key_ends_with_the_next_request(service: Service) -> Non
     new = await service.keys.create("1")
     header = ("X-API-Key", new.key)
     assert (await service.get("/me", header)).status_code == 200
-    await service.keys.revoke(new.id)
+    await service.keys.revoke(new.id, subject="1")
     assert code_of(await service.get("/me", header)) == (401, "invalid_api_key")
 
 
@@ -172,7 +172,7 @@ async def test_an_expired_key_is_told_so(service: Service, clock: Clock) -> None
 
 async def test_during_a_rotation_both_keys_are_good(service: Service, clock: Clock) -> None:
     old = await service.keys.create("1")
-    new = await service.keys.rotate(old.id, overlap=timedelta(hours=1))
+    new = await service.keys.rotate(old.id, subject="1", overlap=timedelta(hours=1))
     headers = [("X-API-Key", key.key) for key in (old, new)]
     assert [(await service.get("/me", header)).status_code for header in headers] == [200, 200]
     clock.advance(3600)
@@ -218,7 +218,7 @@ async def test_a_web_socket_takes_a_key(service: Service) -> None:
     client = TestClient(service.app)
     with client.websocket_connect("/socket", headers={"X-API-Key": new.key}) as socket:
         assert socket.receive_text() == "2"
-    await service.keys.revoke(new.id)
+    await service.keys.revoke(new.id, subject="2")
     with pytest.raises(WebSocketDenialResponse) as denied:
         with client.websocket_connect("/socket", headers={"X-API-Key": new.key}):
             pass

@@ -103,8 +103,8 @@ async def test_a_list_shows_all_of_a_key_but_its_hash(keys: ApiKeys, store: Stor
     created_at = datetime.fromtimestamp(clock.now, UTC)
     clock.advance(61)
     await keys.verify(first.key, CONNECTION)
-    second = await keys.rotate(first.id, overlap=timedelta(0))
-    await keys.revoke(first.id)
+    second = await keys.rotate(first.id, subject="7", overlap=timedelta(0))
+    await keys.revoke(first.id, subject="7")
     newest, oldest = await keys.list("7")
     assert (newest.id, newest.last_used_at, newest.successor_id) == (second.id, None, None)
     assert (oldest.id, oldest.subject, oldest.name, oldest.scopes) == (first.id, "7", "old", ("a", "b"))
@@ -125,7 +125,7 @@ async def test_a_key_ends_on_time(keys: ApiKeys, clock: Clock) -> None:
 async def test_only_the_holder_of_a_genuine_key_learns_that_it_expired(keys: ApiKeys, clock: Clock) -> None:
     expired, revoked, other = [await keys.create("7", expires_in=DAY) for _ in range(3)]
     forged = spliced(expired.id, other.key)
-    await keys.revoke(revoked.id)
+    await keys.revoke(revoked.id, subject="7")
     clock.advance(86400)
     with pytest.raises(InvalidApiKeyError) as error:
         await keys.verify(expired.key, CONNECTION)
@@ -133,7 +133,7 @@ async def test_only_the_holder_of_a_genuine_key_learns_that_it_expired(keys: Api
     for key, reason in [(forged, "secret"), (revoked.key, "revoked"), (spliced("0" * 24, other.key), "unknown")]:
         with pytest.raises(InvalidApiKeyError) as error:
             await keys.verify(key, CONNECTION)
-        assert (error.value.reason, error.value.detail) == (reason, "")
+        assert (error.value.reason, error.value.detail) == (reason, InvalidApiKeyError.title)
 
 
 async def test_each_verification_is_one_look_up_and_a_malformed_key_none(keys: ApiKeys, store: Store) -> None:
@@ -195,7 +195,7 @@ async def test_a_pepper_is_replaced_while_keys_are_in_use(store: Store, clock: C
 async def test_revoking_ends_a_key_at_once_and_again_is_no_error(keys: ApiKeys) -> None:
     new, other = await keys.create("7"), await keys.create("7")
     await keys.verify(new.key, CONNECTION)
-    await keys.revoke(new.id)
+    await keys.revoke(new.id, subject="7")
     await keys.revoke(new.id, subject="7")
     assert await reason_of(keys, new.key) == "revoked"
     assert await subject_of(keys, other.key) == "7"
@@ -204,10 +204,42 @@ async def test_revoking_ends_a_key_at_once_and_again_is_no_error(keys: ApiKeys) 
 async def test_the_key_of_another_subject_is_none_of_ones_business(keys: ApiKeys) -> None:
     new = await keys.create("7")
     for call in keys.revoke, keys.rotate:
-        for key_id, subject in [(new.id, "8"), ("0" * 24, "7"), ("0" * 24, None), ("", None)]:
+        for key_id, subject in [(new.id, "8"), ("0" * 24, "7")]:
             with pytest.raises(NotFoundError) as error:
                 await call(key_id, subject=subject)
             assert error.value.detail == "There is no such API key."
+    assert await subject_of(keys, new.key) == "7"
+
+
+async def test_what_is_no_id_is_unknown_without_a_look_up(keys: ApiKeys, store: Store) -> None:
+    for key_id in ["", "\0", "0" * 23, "0" * 25, "0" * 24 + "\n", "G" * 24, "\ud800"]:
+        for answer in keys.get(key_id), keys.revoke(key_id, subject="7"), keys.rotate(key_id, subject="7"):
+            with pytest.raises(NotFoundError):
+                await answer
+    assert store.looked_up == []
+
+
+async def test_an_administrator_gets_any_key_and_ends_it_as_its_owner_would(keys: ApiKeys) -> None:
+    new = await keys.create("7", name="deploy")
+    info = await keys.get(new.id)
+    assert (info,) == await keys.list("7")
+    await keys.revoke(info.id, subject=info.subject)
+    assert (await keys.get(new.id)).revoked_at is not None
+    with pytest.raises(NotFoundError, match="There is no such API key"):
+        await keys.get("0" * 24)
+
+
+@pytest.mark.parametrize("subject", [1, None, "", b"7"])
+async def test_a_subject_is_a_string_wherever_it_is_asked_for(keys: ApiKeys, subject: Any) -> None:
+    new = await keys.create("7")
+    for answer in (
+        keys.create(subject),
+        keys.list(subject),
+        keys.revoke(new.id, subject=subject),
+        keys.rotate(new.id, subject=subject),
+    ):
+        with pytest.raises(ValueError, match=r"the subject is .*give the id of the user as a string"):
+            await answer
     assert await subject_of(keys, new.key) == "7"
 
 
@@ -228,8 +260,8 @@ async def test_a_rotated_key_overlaps_with_its_successor(keys: ApiKeys, clock: C
 
 async def test_the_successor_of_a_key_without_end_has_none_and_so_on(keys: ApiKeys, clock: Clock) -> None:
     first = await keys.create("7")
-    second = await keys.rotate(first.id)
-    third = await keys.rotate(second.id)
+    second = await keys.rotate(first.id, subject="7")
+    third = await keys.rotate(second.id, subject="7")
     assert (second.expires_at, third.expires_at) == (None, None)
     clock.advance(86400)
     assert [await reason_of(keys, key.key) for key in (first, second)] == ["expired"] * 2
@@ -238,7 +270,7 @@ async def test_the_successor_of_a_key_without_end_has_none_and_so_on(keys: ApiKe
 
 async def test_no_overlap_prolongs_a_key(keys: ApiKeys, clock: Clock) -> None:
     old = await keys.create("7", expires_in=timedelta(minutes=5))
-    await keys.rotate(old.id, overlap=DAY)
+    await keys.rotate(old.id, subject="7", overlap=DAY)
     clock.advance(300)
     assert await reason_of(keys, old.key) == "expired"
 
@@ -246,26 +278,26 @@ async def test_no_overlap_prolongs_a_key(keys: ApiKeys, clock: Clock) -> None:
 async def test_a_key_that_has_expired_gets_a_successor_and_stays_expired(keys: ApiKeys, clock: Clock) -> None:
     old = await keys.create("7", expires_in=timedelta(minutes=5))
     clock.advance(300)
-    new = await keys.rotate(old.id)
+    new = await keys.rotate(old.id, subject="7")
     assert await reason_of(keys, old.key) == "expired"
     assert (await keys.verify(new.key, CONNECTION)).expires_at == clock.now + 300
 
 
 async def test_a_key_without_overlap_ends_with_its_rotation(keys: ApiKeys) -> None:
     old = await keys.create("7")
-    new = await keys.rotate(old.id, overlap=timedelta(0))
+    new = await keys.rotate(old.id, subject="7", overlap=timedelta(0))
     assert await reason_of(keys, old.key) == "expired"
     assert await subject_of(keys, new.key) == "7"
 
 
 async def test_a_key_is_rotated_once_and_never_after_it_was_revoked(keys: ApiKeys) -> None:
     rotated, revoked = await keys.create("7"), await keys.create("7")
-    await keys.rotate(rotated.id)
-    await keys.revoke(revoked.id)
+    await keys.rotate(rotated.id, subject="7")
+    await keys.revoke(revoked.id, subject="7")
     with pytest.raises(ConflictError, match="rotated already"):
-        await keys.rotate(rotated.id)
+        await keys.rotate(rotated.id, subject="7")
     with pytest.raises(NotFoundError, match="revoked"):
-        await keys.rotate(revoked.id)
+        await keys.rotate(revoked.id, subject="7")
     assert len(await keys.list("7")) == 3
 
 
@@ -281,7 +313,7 @@ async def test_a_rotation_that_lost_a_race_leaves_no_key(store: Store, keys: Api
 
     store.__class__ = Late
     with pytest.raises(ConflictError, match="or revoked meanwhile"):
-        await keys.rotate(new.id)
+        await keys.rotate(new.id, subject="7")
     assert len(await keys.list("7")) == 1
 
 
@@ -316,7 +348,7 @@ async def test_requests_at_once_do_not_all_write_the_last_use(keys: ApiKeys, sto
 
 async def test_a_refused_key_is_not_in_use(keys: ApiKeys, store: Store, clock: Clock) -> None:
     revoked, expired = await keys.create("7"), await keys.create("7", expires_in=timedelta(seconds=1))
-    await keys.revoke(revoked.id)
+    await keys.revoke(revoked.id, subject="7")
     clock.advance(1)
     for key in [revoked.key, expired.key, spliced(expired.id, revoked.key)]:
         await reason_of(keys, key)
@@ -356,6 +388,7 @@ async def test_a_use_that_cannot_be_noted_refuses_nobody_and_is_tried_again_late
         ({"expires_in": timedelta(0)}, "expires_in"),
         ({"expires_in": -DAY}, "expires_in"),
         ({"expires_in": 3654 * DAY}, "expires_in"),
+        ({"expires_in": 90}, "expires_in is 90: give a timedelta"),
     ],
 )
 async def test_what_no_key_can_be_made_of_is_refused(keys: ApiKeys, arguments: dict[str, Any], fault: str) -> None:
@@ -363,11 +396,11 @@ async def test_what_no_key_can_be_made_of_is_refused(keys: ApiKeys, arguments: d
         await keys.create(**{"subject": "7", **arguments})
 
 
-@pytest.mark.parametrize("overlap", [timedelta(seconds=-1), 91 * DAY])
-async def test_an_overlap_is_0_to_90_days(keys: ApiKeys, overlap: timedelta) -> None:
+@pytest.mark.parametrize("overlap", [timedelta(seconds=-1), 91 * DAY, 1])
+async def test_an_overlap_is_0_to_90_days(keys: ApiKeys, overlap: Any) -> None:
     new = await keys.create("7")
     with pytest.raises(ValueError, match="overlap"):
-        await keys.rotate(new.id, overlap=overlap)
+        await keys.rotate(new.id, subject="7", overlap=overlap)
 
 
 @pytest.mark.parametrize(
@@ -390,3 +423,16 @@ def test_settings_that_cannot_work_are_told_at_once(store: Store, make: Callable
     assert str(error.value).startswith(fault)
     assert "change-me" not in str(error.value)
     assert "a-short-one" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        ({"store": PEPPER}, "store is a bytes: give an object that keeps API keys"),
+        ({"store": MemoryApiKeyStore}, "store is a type: give an object that keeps API keys"),
+        ({"touch_every": 60}, "touch_every is 60: give a timedelta"),
+    ],
+)
+def test_a_setting_of_another_type_is_told_at_once(store: Store, setting: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ConfigurationError, match=fault):
+        ApiKeys(**{"store": store, "pepper": PEPPER, "prefix": "kit", **setting})

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from fastapi_kit import errors
 from fastapi_kit.auth import AccessClaims, ApiKeys, Auth
 from fastapi_kit.auth.api_keys.sqlalchemy import ApiKeyMixin, SQLAlchemyApiKeyStore
 from fastapi_kit.db import Database
-from fastapi_kit.errors import UnavailableError
+from fastapi_kit.errors import ConfigurationError, UnavailableError
 from tests.auth.api_keys.conftest import Clock
 from tests.auth.api_keys.support import ApiKey, Base, on_mariadb, on_postgres, on_sqlite, store_in
 
@@ -104,7 +104,7 @@ async def test_40_requests_at_once_with_one_key_write_its_last_use_once(database
 async def test_of_20_rotations_at_once_one_makes_a_successor(database: Database) -> None:
     keys = ApiKeys(store_in(database), PEPPER, prefix="kit")
     new = await keys.create("ada")
-    outcomes = await asyncio.gather(*[keys.rotate(new.id) for _ in range(20)], return_exceptions=True)
+    outcomes = await asyncio.gather(*[keys.rotate(new.id, subject="ada") for _ in range(20)], return_exceptions=True)
     assert [isinstance(one, errors.ConflictError) for one in outcomes].count(False) == 1
     assert len(await keys.list("ada")) == 2
 
@@ -115,9 +115,9 @@ async def test_sessions_of_a_sessionmaker_will_do(tmp_path: Path) -> None:
         await connection.run_sync(Base.metadata.create_all)
     keys = ApiKeys(SQLAlchemyApiKeyStore(async_sessionmaker(engine).begin, ApiKey), PEPPER, prefix="kit")
     old = await keys.create("ada", scopes=["read"])
-    new = await keys.rotate(old.id)
+    new = await keys.rotate(old.id, subject="ada")
     assert [info.id for info in await keys.list("ada")] in ([new.id, old.id], [old.id, new.id])
-    await keys.revoke(old.id)
+    await keys.revoke(old.id, subject="ada")
     await engine.dispose()
 
 
@@ -182,17 +182,77 @@ async def test_a_server_that_is_down_is_a_503_and_lets_nobody_pass(server: str, 
     await database.dispose()
 
 
-async def test_a_missing_table_is_a_defect_and_not_a_busy_database(postgres_url: str) -> None:
+async def test_an_error_in_a_statement_is_a_defect_and_not_an_outage(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     class Other(DeclarativeBase):
         pass
 
-    class Unknown(ApiKeyMixin, Other):
-        __tablename__ = "unknown_keys"
+    class Missing(ApiKeyMixin, Other):
+        __tablename__ = "missing_keys"
 
-    async with on_postgres(postgres_url) as database:
-        store = SQLAlchemyApiKeyStore(database.session, Unknown)
-        with pytest.raises(DBAPIError):
-            await store.find("0" * 24)
+    class Unmigrated(ApiKeyMixin, Other):
+        __tablename__ = "api_keys"
+        device: Mapped[str | None]
+
+    for model, name in (Missing, "missing_keys"), (Unmigrated, "device"):
+        for begin in database.session, async_sessionmaker(database.engine).begin:
+            with pytest.raises(DBAPIError, match=name):
+                await SQLAlchemyApiKeyStore(begin, model).find("0" * 24)
+    assert caplog.messages == []
+
+
+async def test_a_locked_sqlite_is_told_with_what_to_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/keys.db", busy_timeout_seconds=0.01)
+    await database.create_all(Base.metadata)
+    keys = ApiKeys(store_in(database), PEPPER, prefix="kit")
+    async with database.session() as session:
+        await session.get(Note, 0)
+        with pytest.raises(UnavailableError):
+            await keys.create("ada")
+    (message,) = caplog.messages
+    assert message == (
+        "The database of the API keys does not answer: OperationalError (SQLite is locked: if the session of the same"
+        " request holds the lock, make the call before that session executes anything)"
+    )
+    await keys.create("ada")
+    await database.dispose()
+
+
+class ForeignBase(DeclarativeBase):
+    pass
+
+
+class Foreign(ForeignBase):
+    __tablename__ = "foreign"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Demanding(ApiKeyMixin, ForeignBase):
+    __tablename__ = "demanding"
+    device: Mapped[str]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (lambda db: (db, ApiKey), "begin is a Database"),
+        (lambda db: (db.session(), ApiKey), "begin is a _AsyncGeneratorContextManager"),
+        (lambda db: (db.per_request, ApiKey), "begin is a Depends"),
+        (lambda db: (async_sessionmaker(db.engine), ApiKey), "begin is a async_sessionmaker"),
+        (lambda db: (ApiKey, db.session), "table is a method"),
+        (lambda db: (db.session, Foreign), "table is Foreign: give your model"),
+        (lambda db: (db.session, ApiKeyMixin), "table is ApiKeyMixin: give your model"),
+        (lambda db: (db.session, ApiKey.__table__), "table is a Table"),
+        (lambda db: (db.session, Demanding), "Demanding.device has no default"),
+    ],
+)
+def test_what_no_store_can_work_with_is_told_at_once(arguments: Callable[[Database], Any], fault: str) -> None:
+    database = Database("sqlite+aiosqlite://")
+    with pytest.raises(ConfigurationError, match=fault):
+        SQLAlchemyApiKeyStore(*arguments(database))
+    with pytest.raises(ConfigurationError, match="read is a Database"):
+        SQLAlchemyApiKeyStore(database.session, ApiKey, read=database)  # type: ignore[arg-type]
 
 
 async def test_a_database_that_takes_no_writes_still_lets_keys_pass(
@@ -205,5 +265,7 @@ async def test_a_database_that_takes_no_writes_still_lets_keys_pass(
         async with client_of(app_of(database, keys), new.key) as client:
             assert [(await client.post(f"/notes/{n}")).status_code for n in (1, 2)] == [200, 200]
         assert (await keys.list("ada"))[0].last_used_at is None
-    assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith(f"The last use of API key {new.id} was not noted: ")
+    assert caplog.messages == [
+        "The database of the API keys does not answer: OperationalError",
+        f"The last use of API key {new.id} was not noted: UnavailableError",
+    ]

@@ -165,7 +165,7 @@ async def refused(sessions: Sessions, token: str) -> str:
         await sessions.refresh(token)
     assert error.value.headers == {"Cache-Control": "no-store"}
     assert error.value.extensions == {"error": "invalid_grant"}
-    assert not error.value.detail
+    assert error.value.detail == InvalidGrantError.title
     return error.value.reason
 
 

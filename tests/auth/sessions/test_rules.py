@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastapi_kit.auth import Key, Sessions, TokenService
+from fastapi_kit.auth import Key, KeySet, Sessions, TokenService
 from fastapi_kit.auth.sessions.memory import MemorySessionStore
 from fastapi_kit.errors import ConfigurationError, UnavailableError
 from tests.auth.sessions.support import NOW, SECRET, Clock, refused, revoked, sessions_of, signed
@@ -22,6 +22,14 @@ async def test_what_is_no_token_is_unknown(token: str, clock: Clock) -> None:
     sessions = sessions_of(MemorySessionStore(development=True), clock)
     assert await refused(sessions, token) == "unknown"
     await sessions.end(token)
+
+
+@pytest.mark.parametrize("subject", [1, None, b"7", ""])
+async def test_a_subject_is_a_string_wherever_it_is_asked_for(subject: Any, clock: Clock) -> None:
+    sessions = sessions_of(MemorySessionStore(development=True), clock)
+    for answer in sessions.start(subject), sessions.end_all(subject):
+        with pytest.raises(ValueError, match=r"the subject is .*give the id of the user as a string"):
+            await answer
 
 
 @pytest.mark.parametrize("subject", ["", "x" * 256, "a\0b", "\ud800"])
@@ -119,13 +127,32 @@ async def test_a_store_that_never_shows_the_last_change_is_unavailable(clock: Cl
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"idle": timedelta(minutes=14)}, "idle is 0:14:00: choose at least the ttl"),
-        ({"idle": timedelta(days=91)}, "at most absolute"),
-        ({"absolute": timedelta(days=13)}, "at most absolute"),
-        ({"grace": timedelta(seconds=-1)}, "choose 0 to 60 seconds"),
-        ({"grace": timedelta(seconds=61)}, "choose 0 to 60 seconds"),
+        ({"idle": timedelta(minutes=14)}, "idle is 0:14:00: choose 15 minutes to 90 days"),
+        ({"idle": timedelta(days=91)}, "idle is 91 days.* to 90 days"),
+        ({"idle": 14}, "idle is 14: give a timedelta"),
+        ({"absolute": timedelta(days=13)}, "idle is 14 days.* to 13 days"),
+        ({"absolute": timedelta(minutes=14)}, "absolute is 0:14:00: choose 15 minutes to"),
+        ({"absolute": timedelta(days=3654)}, "absolute is 3654 days"),
+        ({"absolute": 90}, "absolute is 90: give a timedelta"),
+        ({"grace": timedelta(seconds=-1)}, "grace is -1 day"),
+        ({"grace": timedelta(seconds=61)}, "grace is 0:01:01"),
+        ({"grace": 10}, "grace is 10: give a timedelta"),
     ],
 )
 def test_times_out_of_their_bounds_are_told(options: Any, message: str, clock: Clock) -> None:
     with pytest.raises(ConfigurationError, match=message):
         sessions_of(MemorySessionStore(development=True), clock, **options)
+
+
+def test_what_no_log_in_can_stand_on_is_told_at_once() -> None:
+    key = Key.hmac(SECRET)
+    tokens, store = TokenService(key, issuer="i", audience="a"), MemorySessionStore(development=True)
+    wrong: list[tuple[Any, Any, str]] = [
+        (store, tokens, "tokens is a MemorySessionStore: give a TokenService"),
+        (KeySet(key), store, "tokens is a KeySet: give a TokenService"),
+        (tokens, tokens, "store is a TokenService: give an object"),
+        (tokens, MemorySessionStore, "store is a type: give an object"),
+    ]
+    for given, other, message in wrong:
+        with pytest.raises(ConfigurationError, match=message):
+            Sessions(given, other)

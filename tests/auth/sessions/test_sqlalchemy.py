@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -14,21 +14,20 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, MetaData, create_engine, insert, select
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 from fastapi_kit.auth import InvalidGrantError, TokenPair
 from fastapi_kit.auth.sessions.sqlalchemy import RevocationMixin, SessionMixin, SQLAlchemySessionStore
 from fastapi_kit.db import Database
-from fastapi_kit.errors import UnavailableError
+from fastapi_kit.errors import ConfigurationError, UnavailableError
 from tests.auth.sessions.support import (
     NOW_MS,
     Base,
     Clock,
     LoginSession,
     Revocation,
-    on_postgres,
     record,
     sessions_of,
     store_on,
@@ -111,10 +110,60 @@ async def test_more_than_a_thousand_records_are_purged(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_missing_table_is_a_defect_and_not_a_503(postgres_url: str) -> None:
-    async with on_postgres(postgres_url, "no_such_schema") as store:
-        with pytest.raises(ProgrammingError):
-            await store.epoch("7")
+@pytest.mark.parametrize("store", ["sqlite", "postgres", "mariadb"], indirect=True)
+async def test_an_error_in_a_statement_is_a_defect_and_not_a_503(
+    store: SQLAlchemySessionStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Other(DeclarativeBase):
+        pass
+
+    class Missing(SessionMixin, Other):
+        __tablename__ = "missing_sessions"
+
+    class Unmigrated(SessionMixin, Other):
+        __tablename__ = "login_sessions"
+        device: Mapped[str] = mapped_column(default="unknown")
+
+    class MissingToo(RevocationMixin, Other):
+        __tablename__ = "missing_revocations"
+
+    with pytest.raises(DBAPIError, match="missing_sessions"):
+        await SQLAlchemySessionStore(store._begin, Missing, Revocation).find("0" * 32)
+    with pytest.raises(DBAPIError, match="missing_revocations"):
+        await SQLAlchemySessionStore(store._begin, LoginSession, MissingToo).epoch("7")
+    with pytest.raises(DBAPIError, match="device"):
+        await SQLAlchemySessionStore(store._begin, Unmigrated, Revocation).add(record())
+    assert caplog.messages == []
+
+
+class Foreign(DeclarativeBase):
+    pass
+
+
+class Demanding(SessionMixin, Foreign):
+    __tablename__ = "demanding"
+    device: Mapped[str]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (lambda db: (db, LoginSession, Revocation), "begin is a Database: give what opens a session"),
+        (lambda db: (db.session(), LoginSession, Revocation), "begin is a _AsyncGeneratorContextManager"),
+        (lambda db: (db.per_request, LoginSession, Revocation), "begin is a Depends"),
+        (lambda db: (async_sessionmaker(db.engine), LoginSession, Revocation), "begin is a async_sessionmaker"),
+        (lambda db: (db.session, Revocation, LoginSession), "sessions is Revocation: give your model of this table"),
+        (lambda db: (db.session, LoginSession, LoginSession), "revocations is LoginSession: give your model"),
+        (lambda db: (db.session, SessionMixin, Revocation), "sessions is SessionMixin: give your model"),
+        (lambda db: (db.session, Demanding, Revocation), "Demanding.device has no default"),
+    ],
+)
+def test_what_no_store_can_work_with_is_told_at_once(arguments: Callable[[Database], Any], fault: str) -> None:
+    database = Database("sqlite+aiosqlite://")
+    with pytest.raises(ConfigurationError, match=fault):
+        SQLAlchemySessionStore(*arguments(database))
+    with pytest.raises(ConfigurationError, match="read is a Database"):
+        SQLAlchemySessionStore(database.session, LoginSession, Revocation, read=database)  # type: ignore[arg-type]
 
 
 @pytest.mark.anyio

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -14,6 +15,7 @@ from fastapi_kit.db import Database
 from fastapi_kit.errors import ConflictError, UnavailableError
 from tests.auth.sessions.support import (
     NOW_MS,
+    Base,
     Clock,
     LoginSession,
     Revocation,
@@ -128,3 +130,24 @@ async def test_after_a_deadlock_nothing_goes_on_as_if_the_transaction_were_still
         assert await session.scalar(select(Revocation.value).where(Revocation.key == written)) is None
     assert await store.epoch(subject) == NOW_MS
     await engine.dispose()
+
+
+async def test_a_locked_sqlite_is_told_with_what_to_do(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/app.db", busy_timeout_seconds=0.01)
+    await database.create_all(Base.metadata)
+    store = store_on(database)
+    sessions = sessions_of(store, clock)
+    async with database.session() as session:
+        await session.get(Revocation, "")
+        with pytest.raises(UnavailableError):
+            await sessions.end_all("7")
+        (message,) = caplog.messages
+        assert message == (
+            "The database of the log-ins does not answer: OperationalError (SQLite is locked: if the session of the"
+            " same request holds the lock, use store.within(session))"
+        )
+        await sessions.using(store.within(session)).end_all("7")
+    assert await store.epoch("7") == NOW_MS
+    await database.dispose()

@@ -14,10 +14,12 @@ from fastapi.openapi.models import APIKey
 from fastapi.openapi.models import SecurityBase as SchemeModel
 from starlette.requests import HTTPConnection
 
-from fastapi_kit.auth.api_keys.form import KeyForm
+from fastapi_kit.auth.api_keys.checks import check_labels, check_store, limited_scopes, milliseconds_of
+from fastapi_kit.auth.api_keys.form import ID_LENGTH, KeyForm
 from fastapi_kit.auth.api_keys.info import ApiKeyInfo, NewApiKey, info_of, moment_of
 from fastapi_kit.auth.api_keys.store import ApiKeyRecord, ApiKeyStore
-from fastapi_kit.auth.claims import AccessClaims, checked_scopes
+from fastapi_kit.auth.checks import checked_duration, checked_subject
+from fastapi_kit.auth.claims import AccessClaims
 from fastapi_kit.auth.errors import InvalidApiKeyError, MalformedCredentialsError
 from fastapi_kit.auth.keys import Key
 from fastapi_kit.errors import ConfigurationError, ConflictError, NotFoundError, Problem, UnavailableError
@@ -26,12 +28,13 @@ __all__ = ["ApiKeys"]
 
 _logger = logging.getLogger("fastapi_kit.auth")
 
+_KEY_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_MAX_SUBJECT, _MAX_NAME, _MAX_SCOPES = 255, 100, 2000
 _MIN_LIFE, _MAX_LIFE = timedelta(seconds=1), timedelta(days=3653)
 _MAX_OVERLAP = timedelta(days=90)
 _MIN_TOUCH, _MAX_TOUCH = timedelta(seconds=1), timedelta(days=1)
 _UNKNOWN = "0" * 64
+_NO_SUCH_KEY = "There is no such API key."
 _NO_CLAIMS: MappingProxyType[str, Any] = MappingProxyType({})
 
 
@@ -48,14 +51,15 @@ class ApiKeys:
       them with the new pepper in second place, then all with it in first place.
     - `prefix`: 2 to 16 small letters and digits that name your service, and do not change.
     - `header`: where a request has the key.
-    - `touch_every`: how old `last_used_at` may get before a request writes it again: 1 second to 1 day.
+    - `touch_every`: how old `last_used_at` may get before a request writes it again, a `timedelta` of 1 second to 1
+      day.
 
     The challenge of its 401 is `ApiKey`. That scheme is not registered with IANA, but RFC 9110, 15.5.2 wants one.
 
     Security: an API key is a bearer credential that lives long: give it scopes and an end. `load_user` decides at each
     request whether its subject may still call. If the store does not answer, the request is a 503.
 
-    Raises `ConfigurationError` for a weak pepper and for values out of these bounds.
+    Raises `ConfigurationError` for a store that is none, a weak pepper, and values out of these bounds.
     """
 
     scheme_name = "ApiKey"
@@ -72,10 +76,10 @@ class ApiKeys:
         touch_every: timedelta = timedelta(seconds=60),
         clock: Callable[[], float] = time.time,
     ) -> None:
+        check_store(store)
         if not _FIELD_NAME.fullmatch(header) or header.lower() in {"authorization", "cookie"}:
             raise ConfigurationError(f"header is {header!r}: name a header that holds the key alone, as X-API-Key does")
-        if not _MIN_TOUCH <= touch_every <= _MAX_TOUCH:
-            raise ConfigurationError(f"touch_every is {touch_every}: choose 1 second to 1 day")
+        checked_duration("touch_every", touch_every, _MIN_TOUCH, _MAX_TOUCH)
         self.model: SchemeModel = APIKey.model_validate({"in": "header", "name": header})
         self._form = KeyForm(prefix)
         self._peppers = [Key.hmac(one, setting="the pepper") for one in (pepper, *older_peppers)]
@@ -93,65 +97,71 @@ class ApiKeys:
 
         - `name`: what the owner calls it, up to 100 printable characters.
         - `scopes`: what it may do, as in a token. That the owner may do as much is for you to see to.
-        - `expires_in`: 1 second to 10 years; without it the key has no end.
+        - `expires_in`: a `timedelta` of 1 second to 10 years; without it the key has no end.
 
-        Raises `ValueError` for a subject that is empty, longer than 255 characters or not printable, and for values
-        out of these bounds; `UnavailableError` (503).
+        Raises `ValueError` for a subject that is no string, empty, longer than 255 characters or not printable, and
+        for values out of these bounds; `UnavailableError` (503).
         """
-        if not (0 < len(subject) <= _MAX_SUBJECT and subject.isprintable()):
-            raise ValueError(f"subject: give the id of the user, of up to {_MAX_SUBJECT} printable characters")
-        if not (len(name) <= _MAX_NAME and name.isprintable()):
-            raise ValueError(f"name: use up to {_MAX_NAME} printable characters")
-        if expires_in is not None and not _MIN_LIFE <= expires_in <= _MAX_LIFE:
-            raise ValueError(f"expires_in is {expires_in}: choose 1 second to 10 years, or None for a key without end")
-        lifetime = None if expires_in is None else _milliseconds(expires_in)
-        new, record = self._new(subject, name, _checked(scopes), lifetime)
+        check_labels(subject, name)
+        lifetime = None
+        if expires_in is not None:
+            lifetime = milliseconds_of("expires_in", expires_in, _MIN_LIFE, _MAX_LIFE)
+        new, record = self._new(subject, name, limited_scopes(scopes), lifetime)
         await self._store.add(record)
         return new
 
-    async def rotate(
-        self, key_id: str, *, subject: str | None = None, overlap: timedelta = timedelta(days=1)
-    ) -> NewApiKey:
+    async def rotate(self, key_id: str, *, subject: str, overlap: timedelta = timedelta(days=1)) -> NewApiKey:
         """Return the successor of a key, with its subject, name and scopes; it lives as long as the key was to.
 
-        The key itself is good for `overlap` more, 0 to 90 days, but never longer than it was; one that has expired gets
-        a successor too. With `subject` it must be a key of theirs: give it wherever the id comes from a client. A key
-        is rotated once: whoever lost the successor rotates that one. Revoking a key does not revoke its successor.
+        `subject` is whose key it must be: that of the caller, or for an administrator that of `get`. The key itself is
+        good for `overlap` more, a `timedelta` of 0 to 90 days, but never longer than it was; one that has expired gets
+        a successor too. A key is rotated once: whoever lost the successor rotates that one. Revoking a key does not
+        revoke its successor.
 
         Raises `NotFoundError` (404) for a key that is unknown, revoked or another subject's; `ConflictError` (409) for
-        one that was rotated; `UnavailableError` (503); `ValueError` for another overlap.
+        one that was rotated; `UnavailableError` (503); `ValueError` for a subject that is empty or no string, and for
+        another overlap.
         """
-        if not timedelta(0) <= overlap <= _MAX_OVERLAP:
-            raise ValueError(f"overlap is {overlap}: choose 0 to 90 days")
-        record = await self._own(key_id, subject)
+        overlap_ms = milliseconds_of("overlap", overlap, timedelta(0), _MAX_OVERLAP)
+        record = await self._own(key_id, checked_subject(subject))
         if record.revoked_at is not None:
             raise NotFoundError("The API key was revoked.")
         if record.successor_id is None:
             lifetime = None if record.expires_at is None else record.expires_at - record.created_at
             new, successor = self._new(record.subject, record.name, record.scopes, lifetime)
-            ends_at = successor.created_at + _milliseconds(overlap)
+            ends_at = successor.created_at + overlap_ms
             if record.expires_at is not None:
                 ends_at = min(ends_at, record.expires_at)
             if await self._store.replace(key_id, successor, expires_at=ends_at):
                 return new
         raise ConflictError("The API key was rotated already, or revoked meanwhile.")
 
-    async def revoke(self, key_id: str, *, subject: str | None = None) -> None:
+    async def revoke(self, key_id: str, *, subject: str) -> None:
         """End a key at once; no error for one that was revoked.
 
-        With `subject` it must be a key of theirs: give it wherever the id comes from a client.
+        `subject` is whose key it must be: that of the caller, or for an administrator that of `get`.
 
-        Raises `NotFoundError` (404) for a key that is unknown or another subject's; `UnavailableError` (503).
+        Raises `NotFoundError` (404) for a key that is unknown or another subject's; `UnavailableError` (503);
+        `ValueError` for a subject that is empty or no string.
         """
-        await self._own(key_id, subject)
+        await self._own(key_id, checked_subject(subject))
         await self._store.revoke(key_id, self._now())
+
+    async def get(self, key_id: str) -> ApiKeyInfo:
+        """Return what may be shown of a key, whoever it is of.
+
+        Security: for administrators and jobs. For users `list` has their own keys.
+
+        Raises `NotFoundError` (404) for a key that is unknown; `UnavailableError` (503).
+        """
+        return info_of(await self._found(key_id))
 
     async def list(self, subject: str) -> tuple[ApiKeyInfo, ...]:
         """Return all keys of a subject, newest first, with those that have ended; empty if there was none.
 
-        Raises `UnavailableError` (503).
+        Raises `ValueError` for a subject that is empty or no string; `UnavailableError` (503).
         """
-        return tuple(info_of(record) for record in await self._store.of_subject(subject))
+        return tuple(info_of(record) for record in await self._store.of_subject(checked_subject(subject)))
 
     def find(self, connection: HTTPConnection, /) -> str | None:
         """Return what the request has in the header, `None` where it has none.
@@ -214,10 +224,17 @@ class ApiKeys:
         # Of the whole key: a hash that is copied to another row makes no key of it.
         return tuple(pepper.sign(key.encode()).hex() for pepper in self._peppers)
 
-    async def _own(self, key_id: str, subject: str | None) -> ApiKeyRecord:
-        record = await self._store.find(key_id)
-        if record is None or subject not in (None, record.subject):
-            raise NotFoundError("There is no such API key.")
+    async def _own(self, key_id: str, subject: str) -> ApiKeyRecord:
+        record = await self._found(key_id)
+        if record.subject != subject:
+            raise NotFoundError(_NO_SUCH_KEY)
+        return record
+
+    async def _found(self, key_id: str) -> ApiKeyRecord:
+        # A client can send a NUL in a path, which PostgreSQL takes for no text.
+        record = await self._store.find(key_id) if _KEY_ID.fullmatch(key_id) else None
+        if record is None:
+            raise NotFoundError(_NO_SUCH_KEY)
         return record
 
     async def _touch(self, record: ApiKeyRecord, now: int, secret_hash: str) -> None:
@@ -236,13 +253,6 @@ class ApiKeys:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
-
-
-def _checked(scopes: Iterable[str]) -> frozenset[str]:
-    wanted = checked_scopes(scopes)
-    if len(" ".join(wanted)) > _MAX_SCOPES:
-        raise ValueError(f"the scopes have more than {_MAX_SCOPES} characters together")
-    return wanted
 
 
 def _milliseconds(duration: timedelta) -> int:

@@ -1,25 +1,28 @@
 """API keys in a table of the application's own database."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any, cast
 
 from fastapi_kit.auth.api_keys.form import ID_LENGTH
 from fastapi_kit.auth.api_keys.store import ApiKeyRecord
+from fastapi_kit.auth.sql_store import (
+    DATABASE_ERRORS,
+    UnitOfWork,
+    checked_model,
+    checked_unit,
+    is_outage,
+    warn_of_outage,
+)
 from fastapi_kit.errors import UnavailableError, needs_extra
 
 with needs_extra("db"):
     from sqlalchemy import BigInteger, CursorResult, String, Update, insert, or_, select, update
-    from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
-    from sqlalchemy.exc import TimeoutError as PoolTimeoutError
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Mapped, mapped_column, unmapped_dataclass
 
 __all__ = ["ApiKeyMixin", "SQLAlchemyApiKeyStore"]
-
-UnitOfWork = Callable[[], AbstractAsyncContextManager[AsyncSession]]
-"""Opens a session that commits at the end of its block: `db.session`, or `async_sessionmaker(...).begin`."""
 
 
 @unmapped_dataclass(init=False, repr=False, eq=False)  # so that a MappedAsDataclass can inherit it
@@ -54,13 +57,21 @@ class SQLAlchemyApiKeyStore:
     `async_sessionmaker(engine).begin`. `read`, `begin` by default, opens those that only look a key up. Each call is a
     transaction of its own, before the session of the request executes anything.
 
+    Whatever the database or its driver raises is an `UnavailableError` (503), and a warning in the log of
+    "fastapi_kit.auth" names its class. An error in a statement, such as a missing table, stays what it is.
+
     Security: a key is revoked at once if `read` asks the database that `begin` writes to. From a replica, it is good
     until the replica has caught up.
+
+    Raises `ConfigurationError` for a `begin` or `read` that opens no session, for a model of another mixin, and for one
+    with a column of its own that has no default.
     """
 
     def __init__(self, begin: UnitOfWork, table: type[ApiKeyMixin], *, read: UnitOfWork | None = None) -> None:
-        self._begin = begin
-        self._read = begin if read is None else read
+        checked_unit("begin", begin)
+        checked_unit("read", read or begin, commits=False)
+        checked_model("table", table, ApiKeyMixin)
+        self._begin, self._read = begin, read or begin
         self._table = table
 
     async def add(self, record: ApiKeyRecord, /) -> None:
@@ -120,10 +131,11 @@ async def _unit(opened: UnitOfWork) -> AsyncGenerator[AsyncSession]:
     try:
         async with opened() as session:
             yield session
-    except (DBAPIError, PoolTimeoutError, OSError) as exc:
-        if isinstance(exc, DataError | IntegrityError | NotSupportedError | ProgrammingError):
+    except DATABASE_ERRORS as exc:
+        if not is_outage(exc):
             raise
-        raise UnavailableError("API keys are not available at the moment.", headers={"Retry-After": "1"}) from exc
+        warn_of_outage("API keys", exc, if_locked="make the call before that session executes anything")
+        raise UnavailableError("API keys are not available at the moment.", headers={"Retry-After": "1"}) from None
 
 
 def _row(record: ApiKeyRecord) -> dict[str, Any]:

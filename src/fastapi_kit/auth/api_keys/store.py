@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 __all__ = ["ApiKeyRecord", "ApiKeyStore"]
 
@@ -28,6 +28,7 @@ class ApiKeyRecord:
     """The key that it was rotated to."""
 
 
+@runtime_checkable
 class ApiKeyStore(Protocol):
     """Hold API keys.
 

@@ -14,7 +14,8 @@ class SessionMixin:
     """The columns of log-ins: `class LoginSession(SessionMixin, Base): __tablename__ = "login_sessions"`.
 
     Times are milliseconds since the epoch. Add columns of your own as you like, with defaults: a device's name, for
-    one. To show users where they are logged in, select by `subject`, with `ended_at` 0 and `expires_at` to come.
+    one. To show users where they are logged in, select by `subject`, with `ended_at` 0, `expires_at` to come, and an
+    `epoch` of at least `await store.epoch(subject)`: `end_all` ends those with a lower one, and leaves their rows.
     """
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)

@@ -5,22 +5,26 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from datetime import timedelta
 from hmac import compare_digest
 from typing import Any
 
+from fastapi_kit.auth.checks import checked_duration, checked_subject
 from fastapi_kit.auth.claims import AccessClaims
 from fastapi_kit.auth.errors import InvalidGrantError, InvalidScopeError, TokenError
 from fastapi_kit.auth.sessions._token import RefreshToken, TokenPair
+from fastapi_kit.auth.sessions.checks import check_parts
 from fastapi_kit.auth.sessions.store import SessionRecord, SessionStore, unavailable
 from fastapi_kit.auth.tokens import TokenService
-from fastapi_kit.errors import ConfigurationError, UnavailableError, raises
+from fastapi_kit.errors import UnavailableError, raises
 
 __all__ = ["Sessions", "TokenPair"]
 
+_MAX_ABSOLUTE = timedelta(days=3653)
 _MAX_GRACE = timedelta(seconds=60)
 _MAX_SUBJECT = 255
 _SESSION_ID = re.compile(r"[0-9a-f]{32}")
@@ -37,8 +41,8 @@ class Sessions:
     """Issue access tokens with refresh tokens, and verify access tokens against log-outs and revocations.
 
     Give it to `Auth` in place of its `TokenService`. A log-in ends when its refresh token was not used for `idle` (14
-    days), or `absolute` (90 days) after it began, or when it is ended. `idle` is no shorter than the life of an access
-    token and no longer than `absolute`.
+    days), or `absolute` (90 days, up to 10 years) after it began, or when it is ended. `idle` is no shorter than the
+    `ttl` of the tokens and no longer than `absolute`. All three times are a `timedelta`.
 
     A refresh token is good once. Who uses one again holds a copy: the log-in is ended, for the thief and for the
     user (RFC 9700, 4.14.2). But a client whose answer was lost, and two tabs that refresh at once, use one again
@@ -50,7 +54,7 @@ class Sessions:
     against the store at each request, and `UnavailableError` (503) refuses it when the store does not answer. Give each
     `Sessions` tables or a prefix of its own: a refresh token is good for every `TokenService` over the same store.
 
-    Raises `ConfigurationError` for times out of these bounds.
+    Raises `ConfigurationError` for times out of these bounds, for `tokens` and a `store` that are none.
 
     >>> import asyncio, secrets
     >>> from fastapi_kit.auth import Key, TokenService
@@ -75,12 +79,10 @@ class Sessions:
         grace: timedelta = timedelta(seconds=10),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not tokens.ttl <= idle <= absolute:
-            raise ConfigurationError(
-                f"idle is {idle}: choose at least the ttl of the tokens ({tokens.ttl}), at most absolute ({absolute})"
-            )
-        if not timedelta(0) <= grace <= _MAX_GRACE:
-            raise ConfigurationError(f"grace is {grace}: choose 0 to 60 seconds")
+        check_parts(tokens, store)
+        checked_duration("absolute", absolute, tokens.ttl, _MAX_ABSOLUTE)
+        checked_duration("idle", idle, tokens.ttl, absolute)
+        checked_duration("grace", grace, timedelta(0), _MAX_GRACE)
         self.tokens = tokens
         self.store = store
         self._idle_ms, self._absolute_ms, self._grace_ms = _ms(idle), _ms(absolute), _ms(grace)
@@ -107,25 +109,24 @@ class Sessions:
         *,
         scopes: Iterable[str] = (),
         claims: Mapping[str, Any] | None = None,
-        authenticated_at: float | None = None,
     ) -> TokenPair:
         """Begin a log-in, and return its first tokens.
 
         `subject`, `scopes` and `claims` are those of `TokenService.issue`; a refresh gives the same again.
-        `authenticated_at`, in seconds since the epoch, is when you began to check the password: a log-in that a
-        password change or a log-out everywhere overtook meanwhile is refused, although the old password was right.
 
-        Raises what `TokenService.issue` raises, and `ValueError` for a subject of over 255 characters or one that
-        no database can hold; `InvalidGrantError` (400) for a log-in that was overtaken; `UnavailableError` (503).
+        Security: a password change may commit between your look at the password and this call. In a log-in of your
+        own look the account up again afterwards, and `end_session` if it changed; the routers of the kit do.
+
+        Raises what `TokenService.issue` raises, and `ValueError` for a subject that is no string, has over 255
+        characters, or is one that no database can hold; `UnavailableError` (503).
         """
+        checked_subject(subject)
         if len(subject) > _MAX_SUBJECT or "\0" in subject or subject != subject.encode("utf-8", "ignore").decode():
             raise ValueError(f"a subject has at most {_MAX_SUBJECT} characters, no NUL and no lone surrogate")
         now = self._now()
         token = RefreshToken.new()
         access = self.tokens.issue(subject, scopes=scopes, claims=claims, session_id=token.session_id)
         epoch = await self.store.epoch(subject)
-        if authenticated_at is not None and epoch >= authenticated_at * 1000:
-            raise InvalidGrantError("ended")
         record = SessionRecord(
             id=token.session_id,
             subject=subject,
@@ -139,10 +140,18 @@ class Sessions:
         await self.store.add(record)
         return TokenPair(access, token.text(), self._idle_ms // 1000, record.id)
 
-    async def refresh(self, token: str, *, scopes: Iterable[str] | None = None) -> TokenPair:
+    async def refresh(
+        self,
+        token: str,
+        *,
+        scopes: Iterable[str] | None = None,
+        check: Callable[[AccessClaims], Awaitable[object]] | None = None,
+    ) -> TokenPair:
         """Exchange a refresh token for new tokens.
 
         `scopes` asks for an access token with fewer than the log-in has; the log-in keeps its own (RFC 6749, 6).
+        `check` is awaited with the new claims, before anybody is told the tokens: it raises `TokenError` for a user who
+        is gone. Whatever else it raises undoes the refresh, so that a database which is down costs nobody the log-in.
 
         Raises `InvalidGrantError` (400, `invalid_grant`) for a token that is unknown, expired, ended or used before,
         which ends the log-in; `InvalidScopeError` (400, `invalid_scope`), with which the token stays good; and
@@ -153,7 +162,22 @@ class Sessions:
         presented = RefreshToken.parse(token)
         if presented is None:
             raise InvalidGrantError("unknown")
-        asked = None if scopes is None else frozenset(scopes)
+        pair, successor = await self._exchange(presented, None if scopes is None else frozenset(scopes), now)
+        if check is not None:
+            try:
+                await check(self.tokens.verify(pair.access.token))
+            except TokenError:
+                raise
+            except Exception:
+                if successor is not None:
+                    await self._undo(presented, successor, now + pair.refresh_expires_in * 1000)
+                raise
+        return pair
+
+    async def _exchange(
+        self, presented: RefreshToken, asked: frozenset[str] | None, now: int
+    ) -> tuple[TokenPair, RefreshToken | None]:
+        """Return the pair after a token, and its refresh token if it was this call that made it the good one."""
         nonce = secrets.token_hex(32)
         for _ in range(_ATTEMPTS):
             record = await self._living(presented.session_id, now)
@@ -169,9 +193,9 @@ class Sessions:
                     now=now,
                     expires_at=expires_at,
                 ):
-                    return self._pair(replace(record, expires_at=expires_at), successor, allowed, now)
+                    return self._pair(replace(record, expires_at=expires_at), successor, allowed, now), successor
             elif self._is_retry(presented, record, now):
-                return self._pair(record, presented.successor(record.nonce), _narrowed(record, asked), now)
+                return self._pair(record, presented.successor(record.nonce), _narrowed(record, asked), now), None
             else:
                 await self.store.end(record.id, now)
                 _log.warning(
@@ -181,6 +205,18 @@ class Sessions:
                 )
                 raise InvalidGrantError("replayed")
         raise unavailable()  # the store answers with what was before the last change
+
+    async def _undo(self, presented: RefreshToken, successor: RefreshToken, expires_at: int) -> None:
+        """Make the token before good again; its successor, which nobody was told, is not even one for a retry."""
+        with suppress(UnavailableError):  # then the grace has to do
+            await self.store.rotate(
+                presented.session_id,
+                presented=successor.secret_hash,
+                successor=presented.secret_hash,
+                nonce=secrets.token_hex(32),
+                now=0,
+                expires_at=expires_at,
+            )
 
     @raises(UnavailableError)
     async def verify(self, token: str) -> AccessClaims:
@@ -232,8 +268,9 @@ class Sessions:
 
         Call it when a password changes, and when a user is deactivated or deleted.
 
-        Raises `UnavailableError` (503).
+        Raises `ValueError` for a subject that is empty or no string; `UnavailableError` (503).
         """
+        checked_subject(subject)
         now = self._now()
         kept_for = max(self._absolute_ms, _YEAR_MS) + _LONGEST_TOKEN_MS + _MARGIN_MS
         await self.store.raise_epoch(subject, now=now, keep_until=now + kept_for)

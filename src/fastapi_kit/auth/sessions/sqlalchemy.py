@@ -1,10 +1,10 @@
 """Log-ins in the application's own database: SQLite, PostgreSQL or MariaDB."""
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import nullcontext
+from copy import copy
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,7 +17,16 @@ from fastapi_kit.auth.sessions.store import (
     revocation_key,
     unavailable,
 )
-from fastapi_kit.errors import ConflictError, Problem, UnavailableError, needs_extra
+from fastapi_kit.auth.sql_store import (
+    DATABASE_ERRORS,
+    UnitOfWork,
+    checked_model,
+    checked_unit,
+    is_outage,
+    sql_error,
+    warn_of_outage,
+)
+from fastapi_kit.errors import ConflictError, needs_extra
 
 with needs_extra("db"):
     from sqlalchemy import (
@@ -36,22 +45,19 @@ with needs_extra("db"):
         select,
         update,
     )
-    from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
-    from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+    from sqlalchemy.exc import DBAPIError, IntegrityError
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 __all__ = ["RevocationMixin", "SQLAlchemySessionStore", "SessionMixin"]
 
-_Begin = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 _ResultT = TypeVar("_ResultT")
 
 _FIELDS = tuple(SessionRecord.__dataclass_fields__)
 _ATTEMPTS = 10
 _PURGED_AT_ONCE = 1000
+_RAISED: tuple[type[Exception], ...] = (*DATABASE_ERRORS, ConflictError)
 # Another transaction was first: PostgreSQL's serialization failure and deadlock; MariaDB's deadlock, snapshot too old.
 _OVERTAKEN = frozenset({"40001", "40P01", 1213, 1020})
-
-_log = logging.getLogger("fastapi_kit.auth")
 
 
 class SQLAlchemySessionStore:
@@ -67,19 +73,24 @@ class SQLAlchemySessionStore:
     Whatever the database or its driver raises is an `UnavailableError` (503), and a warning in the log of
     "fastapi_kit.auth" names its class. An error in a statement, such as a missing table, stays what it is. A server
     that hangs is given up when the driver gives up: set its time-out, asyncpg's `command_timeout` for one.
+
+    Raises `ConfigurationError` for a `begin` or `read` that opens no session, for a model of another mixin, and for one
+    with a column of its own that has no default.
     """
 
     def __init__(
         self,
-        begin: _Begin,
+        begin: UnitOfWork,
         sessions: type[SessionMixin],
         revocations: type[RevocationMixin],
         *,
-        read: _Begin | None = None,
+        read: UnitOfWork | None = None,
     ) -> None:
+        checked_unit("begin", begin)
+        checked_unit("read", read or begin, commits=False)
         self._begin, self._read = begin, read or begin
-        self._models = sessions, revocations
-        self._sessions, self._revocations = _table(sessions), _table(revocations)
+        self._sessions = checked_model("sessions", sessions, SessionMixin)
+        self._revocations = checked_model("revocations", revocations, RevocationMixin)
         self._columns = [self._sessions.c[name] for name in _FIELDS]
         self._check = _check(self._sessions, self._revocations, self._columns)
         self._mapper = inspect(sessions)
@@ -91,7 +102,8 @@ class SQLAlchemySessionStore:
         For `Sessions.using`, to begin and to end log-ins; not for `refresh`, since the end that a replayed token brings
         must be committed although the request is refused. After an `UnavailableError` roll the transaction back.
         """
-        store = SQLAlchemySessionStore(lambda: nullcontext(session), *self._models)
+        store: SQLAlchemySessionStore = copy(self)
+        store._begin = store._read = lambda: nullcontext(session)
         store._outer = session
         return store
 
@@ -202,7 +214,7 @@ class SQLAlchemySessionStore:
 
         return await self._run(self._begin, work)
 
-    async def _run(self, begin: _Begin, work: Callable[[AsyncConnection], Awaitable[_ResultT]]) -> _ResultT:
+    async def _run(self, begin: UnitOfWork, work: Callable[[AsyncConnection], Awaitable[_ResultT]]) -> _ResultT:
         if self._outer is not None:
             await self._outer.flush()  # here, so that the application's errors stay its own
         attempts = 0
@@ -210,21 +222,17 @@ class SQLAlchemySessionStore:
             try:
                 async with begin() as session:
                     return await work(await session.connection(bind_arguments={"mapper": self._mapper}))
-            except ProgrammingError:
-                raise
-            except (DBAPIError, PoolTimeoutError, OSError, UnavailableError, ConflictError) as exc:
+            except _RAISED as exc:
                 attempts += 1
+                was_overtaken = _is_overtaken(exc)
+                if not (was_overtaken or is_outage(exc)):
+                    raise
                 # What the application did before in a transaction of its own cannot be done again here.
-                if attempts == _ATTEMPTS or self._outer is not None or not _is_overtaken(exc):
-                    _log.warning("The database of the log-ins does not answer: %s", type(_cause(exc)).__name__)
+                if attempts == _ATTEMPTS or self._outer is not None or not was_overtaken:
+                    warn_of_outage("log-ins", exc, if_locked="use store.within(session)")
                     break
             await asyncio.sleep(random.uniform(0, 0.01 * attempts))  # noqa: S311
         raise unavailable()  # here, so that it drags no error of the database along
-
-
-def _table(model: type[Any]) -> Table:
-    table: Table = model.__table__
-    return table
 
 
 def _check(sessions: Table, revocations: Table, columns: list[Column[Any]]) -> Select[*tuple[Any, ...]]:
@@ -241,13 +249,8 @@ async def _changed(connection: AsyncConnection, statement: Update | Delete) -> i
     return (await connection.execute(statement)).rowcount
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return SQLAlchemy's error, also from under the problem that the kit's `Database` made of it."""
-    return error.__cause__ if isinstance(error, Problem) and error.__cause__ is not None else error
-
-
 def _is_overtaken(error: BaseException) -> bool:
-    cause = _cause(error)
+    cause = sql_error(error)
     if not isinstance(cause, DBAPIError):
         return False
     driver = cause.driver_exception

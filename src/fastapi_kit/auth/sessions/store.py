@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from fastapi_kit.errors.standard import UnavailableError
 
@@ -70,6 +70,7 @@ class SessionState:
     """The log-in of its `sid`; `None` if it names none, or one that is unknown or forgotten."""
 
 
+@runtime_checkable
 class SessionStore(Protocol):
     """Hold log-ins, and what was revoked.
 
