@@ -145,6 +145,41 @@ def test_a_cookie_and_a_bearer_token_at_once_are_a_400(client: TestClient) -> No
     assert response.json()["detail"] == "Send one kind of credentials: Bearer or Cookie, not both."
 
 
+@pytest.mark.parametrize("space", ["\xa0", "\x85", "\x1c", "\x1f", "\t", "_"])
+def test_a_cookie_of_almost_the_name_is_another_one(client: TestClient, space: str) -> None:
+    genuine, eve = tokens.issue("1").token, tokens.issue("eve").token
+    for name in (f"{space}__Host-access", f"__Host-access{space}"):
+        alone = client.get("/me", headers=[(b"Cookie", f"a=b; {name}={eve}".encode("latin-1"))])
+        assert alone.json()["code"] == "missing_credentials"
+        besides = f"__Host-access={genuine}; {name}={eve}".encode("latin-1")
+        assert client.get("/me", headers=[(b"Cookie", besides)]).json() == "1"
+
+
+@pytest.mark.parametrize("between", ["; ", None])
+def test_two_cookies_of_the_name_are_a_400(client: TestClient, between: str | None) -> None:
+    pairs = [f"__Host-access={tokens.issue(subject).token}" for subject in ("1", "eve")]
+    values = [between.join(pairs)] if between else pairs
+    response = client.get("/me", headers=[("Cookie", value) for value in values])
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+
+
+def test_a_quoted_cookie_is_no_token(client: TestClient) -> None:
+    response = client.get("/me", headers={"Cookie": f'__Host-access="{tokens.issue("1").token}"'})
+    assert response.status_code == 401
+
+
+def test_of_two_origins_each_has_to_be_ours(client: TestClient) -> None:
+    csrf = log_in(client)
+    headers = [("X-CSRF-Token", csrf), ("Origin", "https://api.example"), ("Origin", "https://evil.example")]
+    assert client.post("/me", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("options", [{"same_site": "none"}, {"same_site": "Lax"}, {"insecure_http": "false"}])
+def test_options_that_weaken_by_mistake_are_refused_at_start_up(options: Any) -> None:
+    with pytest.raises(ConfigurationError, match='same_site is "lax" or "strict", and insecure_http True or False'):
+        TokenCookies(tokens, **options)
+
+
 @pytest.mark.parametrize("value", ["", "x", "a.b.c", "\xff", "x" * 9000])
 def test_a_cookie_that_is_no_token_is_a_401(client: TestClient, value: str) -> None:
     response = client.get("/me", headers=[(b"Cookie", f"__Host-access={value}".encode("latin-1"))])

@@ -144,7 +144,7 @@ def test_permissions_may_come_from_the_user() -> None:
 
 
 def test_permissions_that_are_a_string_let_nobody_pass() -> None:
-    with pytest.raises(TypeError, match="permissions must give a list"):
+    with pytest.raises(TypeError, match="permissions gave a str: it must give a list"):
         TestClient(make_plain(lambda user: "refund"), raise_server_exceptions=True).get("/", headers=bearer("1"))
 
 
@@ -164,6 +164,8 @@ def make_plain(permissions: Any) -> FastAPI:
         (lambda: Auth(tokens, load_user).require_any_permission("x"), "permission guards need Auth"),
         (lambda: Auth(tokens, load_user, permissions={"admin": "all"}), "in place of a list"),
         (lambda: Auth(tokens, load_user, permissions={}).require_all_permissions(), "needs a permission"),
+        (lambda: Auth(tokens, load_user, permissions=wrong(later)), "permissions must be sync"),
+        (lambda: Auth(tokens, load_user, roles=wrong(later)), "roles must be sync"),
         (lambda: Auth([], load_user), "give one or more"),
         (lambda: Auth([tokens, tokens], load_user), "each of another kind; Issuers"),
         (lambda: Auth([TokenCookies(tokens), TokenCookies(tokens)], load_user), "each of another kind"),
@@ -174,3 +176,46 @@ def make_plain(permissions: Any) -> FastAPI:
 def test_what_cannot_work_is_told_at_start_up(make: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+def wrong(value: object) -> Any:
+    return value
+
+
+async def later(user: str) -> list[str]:
+    return ["admin"]
+
+
+@pytest.mark.parametrize("roles", [{"admin": False}, "admin", None])
+def test_roles_that_are_no_list_let_nobody_pass(roles: Any) -> None:
+    auth = Auth(tokens, load_user, roles=lambda user: roles)
+    app = FastAPI()
+
+    @app.get("/", dependencies=[Depends(auth.require_any_role("admin"))])
+    async def read() -> None: ...
+
+    with pytest.raises(TypeError, match="it must give a list"):
+        TestClient(app).get("/", headers=bearer("1"))
+
+
+def test_why_a_caller_was_refused_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "fastapi_kit.auth")
+    other = TokenService(Key.hmac(secrets.token_urlsafe(64)), issuer="i", audience="a").issue("1").token
+    response = make_client().get("/me", headers={"Authorization": f"Bearer {other}"})
+    assert response.json()["detail"] == "The credentials are not valid"
+    assert caplog.messages == ["A caller was refused: invalid_token: signature"]
+
+
+def test_scopes_are_asked_of_every_way_to_authenticate() -> None:
+    auth = Auth([Remote(), Signature()], load_user)
+    app = FastAPI()
+
+    @app.get("/", dependencies=[Depends(auth.require_all_scopes("read"))])
+    async def read() -> None: ...
+
+    assert app.openapi()["paths"]["/"]["get"]["security"] == [{"Bearer": ["read"]}, {"Signature": ["read"]}]
+
+
+def test_without_errors_install_the_detail_says_what_is_wrong() -> None:
+    app = make_plain({"admin": ["refund"]})
+    assert TestClient(app).get("/").json() == {"detail": "Authentication is required"}

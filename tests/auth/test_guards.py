@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, Security, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Security, WebSocket
 from fastapi.params import Depends as Params
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
@@ -474,6 +474,12 @@ def test_a_load_user_that_cannot_work_is_told_at_start_up() -> None:
 
     def unresolvable(claims: AccessClaims, session: "NoSuchName") -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
+    def from_the_query(
+        claims: AccessClaims, request: Request, page: Annotated[int, Query()], tenant: str = ""
+    ) -> None: ...
+
+    def everything(claims: AccessClaims, counter: Lookups = Depends(lookups), **rest: Any) -> None: ...
+
     def yielding(claims: AccessClaims) -> Iterator[User]:
         yield User("1")
 
@@ -491,6 +497,9 @@ def test_a_load_user_that_cannot_work_is_told_at_start_up() -> None:
     for loader in (nothing, keyword_only):
         with pytest.raises(ConfigurationError, match="load_user must take the claims as its first"):
             Auth(tokens, loader)  # type: ignore[arg-type]
+    for parameter in ("tenant", "rest"):
+        with pytest.raises(ConfigurationError, match=f"load_user has the parameter '{parameter}', which FastAPI would"):
+            Auth(tokens, from_the_query if parameter == "tenant" else everything)
     with pytest.raises(ConfigurationError, match=r"load_user: an annotation cannot be resolved .*NoSuchName"):
         Auth(tokens, unresolvable)
 
@@ -510,3 +519,26 @@ def test_guards_that_would_let_everybody_or_nobody_pass_are_told_at_start_up() -
 def test_a_principal_never_shows_the_claims() -> None:
     issued = tokens.issue("1", claims={"email": "s3cret@example.com"})
     assert "s3cret" not in repr(tokens.verify(issued.token))
+
+
+def test_a_user_that_is_an_exception_lets_nobody_pass() -> None:
+    def give_an_error(claims: AccessClaims) -> Any:
+        return LookupError("no such user")
+
+    wrong = Auth(tokens, give_an_error)
+    app = FastAPI()
+
+    @app.get("/")
+    async def read(user: Annotated[Any, Depends(wrong.current_user)]) -> None: ...
+
+    with pytest.raises(TypeError, match="load_user returned LookupError: raise it, or return the user or None"):
+        TestClient(app).get("/", headers=bearer("1"))
+
+
+def test_an_override_that_gives_a_user_in_place_of_a_principal_is_told(client: TestClient) -> None:
+    app.dependency_overrides[auth.authenticate] = lambda: USERS["1"]
+    plain = FastAPI()
+    plain.include_router(app.router)
+    plain.dependency_overrides = app.dependency_overrides
+    with pytest.raises(TypeError, match=r"authenticate gave a User: give Principal\(user, subject='1'\)"):
+        TestClient(plain).get("/me")

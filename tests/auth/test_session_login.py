@@ -48,11 +48,15 @@ class Service:
 
     active: set[str] = field(default_factory=lambda: {"1", "2"})
     asked: list[str] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=lambda: {"1": OLD, "2": OLD})
+    is_locked: bool = False
+    is_down: bool = False
+    now: float = 2e9
     store: Store = field(default_factory=lambda: Store(development=True))
 
     def __post_init__(self) -> None:
-        tokens = TokenService(Key.hmac(secrets.token_urlsafe(64)), issuer="i", audience="a")
-        self.sessions = Sessions(tokens, self.store)
+        tokens = TokenService(Key.hmac(secrets.token_urlsafe(64)), issuer="i", audience="a", clock=lambda: self.now)
+        self.sessions = Sessions(tokens, self.store, clock=lambda: self.now)
         self.cookies = TokenCookies(self.sessions)
         self.auth = Auth([self.sessions, self.cookies], self.load_user, token_url="/auth/token")
         self.app = FastAPI()
@@ -69,11 +73,14 @@ class Service:
             return user
 
     async def load_user(self, claims: AccessClaims) -> str | None:
+        if self.is_down:
+            raise UnavailableError
         return claims.subject if claims.subject in self.active else None
 
     async def find_login(self, username: str) -> Login | None:
         known = {"ann": "1", "bob": "2"}
-        return Login(known[username], OLD, scopes=["read", "write"]) if username in known else None
+        subject = known.get(username)
+        return Login(subject, self.hashes[subject], scopes=["read", "write"]) if subject is not None else None
 
     @raises(ConflictError)
     async def begin(self, connection: HTTPConnection, account: str) -> None:
@@ -81,8 +88,12 @@ class Service:
         if self.asked.count(f"begin {account}") > 3:
             raise ConflictError("locked")
 
-    async def succeeded(self, connection: HTTPConnection, account: str) -> None:
-        self.asked.append(f"succeeded {account}")
+    async def admits(self, connection: HTTPConnection, subject: str) -> bool:
+        self.asked.append(f"admits {subject}")
+        return not self.is_locked
+
+    async def succeeded(self, connection: HTTPConnection, account: str, subject: str) -> None:
+        self.asked.append(f"succeeded {account} {subject}")
 
 
 @pytest.fixture
@@ -173,6 +184,27 @@ def test_a_user_who_was_deactivated_cannot_refresh(client: TestClient, service: 
     assert refresh(client, pair).status_code == 400
 
 
+def test_a_user_database_that_is_down_costs_nobody_the_log_in(client: TestClient, service: Service) -> None:
+    first = log_in(client)
+    service.is_down = True
+    assert refresh(client, first).status_code == 503
+    service.now += 3600  # long after the grace
+    assert refresh(client, first).status_code == 503
+    service.is_down = False
+    second = refresh(client, first).json()
+    assert refresh(client, second).status_code == 200
+    assert refresh(client, first).status_code == 400  # a replay is one as before
+
+
+def test_a_retry_whose_check_fails_undoes_nothing(client: TestClient, service: Service) -> None:
+    first = log_in(client)
+    second = refresh(client, first).json()
+    service.is_down = True
+    assert refresh(client, first).status_code == 503
+    service.is_down = False
+    assert refresh(client, second).status_code == 200
+
+
 def test_a_store_that_is_down_lets_nobody_pass(client: TestClient, service: Service) -> None:
     pair = log_in(client)
     service.store.is_down = True
@@ -181,20 +213,39 @@ def test_a_store_that_is_down_lets_nobody_pass(client: TestClient, service: Serv
 
 def test_every_limit_is_asked_before_the_password_and_told_of_success(client: TestClient, service: Service) -> None:
     log_in(client)
-    assert service.asked == ["begin ann", "succeeded ann"]
+    assert service.asked == ["begin ann", "admits 1", "succeeded ann 1"]
     wrong = {"username": "bob", "password": "wrong"}
     statuses = [client.post(path, data=wrong).status_code for path in ("/auth/token", "/auth/cookie/login") * 2]
     assert statuses == [401, 401, 401, 409]
     assert client.post("/auth/token", data={"username": "bob", "password": "old"}).status_code == 409
 
 
-def test_the_log_in_that_a_log_out_everywhere_overtook_is_refused(client: TestClient, service: Service) -> None:
-    async def overtaken(connection: HTTPConnection, account: str) -> None:
-        await service.sessions.end_all("1")
+def test_an_account_without_attempts_left_answers_as_to_a_wrong_password(client: TestClient, service: Service) -> None:
+    service.is_locked = True
+    locked = client.post("/auth/token", data={"username": "ann", "password": "old"})
+    service.is_locked = False
+    wrong = client.post("/auth/token", data={"username": "ann", "password": "wrong"})
+    assert (locked.status_code, locked.json() | {"request_id": ""}) == (401, wrong.json() | {"request_id": ""})
 
-    service.succeeded = overtaken  # type: ignore[method-assign]
-    response = client.post("/auth/token", data={"username": "ann", "password": "old"})
-    assert (response.status_code, response.json()["code"]) == (400, "invalid_grant")
+
+@pytest.mark.parametrize("path", ["/auth/token", "/auth/cookie/login"])
+def test_a_log_in_that_a_change_of_the_password_overtook_is_refused_and_ended(
+    client: TestClient, service: Service, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: list[str] = []
+
+    async def add(record: Any) -> None:  # the change commits after the password was looked at
+        started.append(record.id)
+        service.hashes["1"] = "another"
+        await MemorySessionStore.add(service.store, record)
+
+    service.store.add = add  # type: ignore[method-assign]
+    response = client.post(path, data={"username": "ann", "password": "old"})
+    assert (response.status_code, response.json()["code"]) == (401, "invalid_credentials")
+    assert "set-cookie" not in response.headers
+    found = client.portal.call(service.store.find, started[0]) if client.portal is not None else None
+    assert found is not None
+    assert found[0].ended_at
 
 
 def cookie_log_in(client: TestClient, **headers: str) -> Any:
@@ -268,13 +319,13 @@ def test_openapi_documents_every_answer(service: Service) -> None:
     paths = service.app.openapi()["paths"]
     answers = {path: set(operation["post"]["responses"]) for path, operation in paths.items() if path != "/me"}
     assert answers == {
-        "/auth/token": {"200", "400", "401", "409", "422", "503", "default"},
+        "/auth/token": {"200", "401", "409", "422", "503", "default"},
         "/auth/refresh": {"200", "400", "422", "503", "default"},
         "/auth/logout": {"204", "422", "503", "default"},
         "/auth/logout-all": {"204", "400", "401", "403", "503", "default"},
-        "/auth/cookie/login": {"200", "400", "401", "403", "409", "422", "503", "default"},
+        "/auth/cookie/login": {"200", "401", "403", "409", "422", "503", "default"},
         "/auth/cookie/refresh": {"200", "400", "401", "403", "503", "default"},
-        "/auth/cookie/logout": {"204", "403", "503", "default"},
+        "/auth/cookie/logout": {"204", "400", "403", "503", "default"},
         "/auth/cookie/logout-all": {"204", "400", "401", "403", "503", "default"},
     }
     assert paths["/auth/logout-all"]["post"]["security"] == [{"Login": []}, {"Cookie": []}]
@@ -298,3 +349,39 @@ def test_an_auth_that_takes_no_tokens_is_refused_at_start_up(service: Service) -
     auth = Auth(Other(), service.load_user)
     with pytest.raises(ConfigurationError, match="auth takes no tokens"):
         login_router(service.sessions, passwords, service.find_login, auth=auth)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda s: login_router(wrong(passwords), passwords, s.find_login), "the issuer is a PasswordHasher"),
+        (lambda s: login_router(s.sessions, wrong(None), s.find_login, auth=s.auth), "passwords is a NoneType"),
+        (lambda s: login_router(reset_tokens(), passwords, s.find_login), "is for 'reset': log-ins need one"),
+        (
+            lambda s: login_router(s.sessions.tokens, passwords, s.find_login, limit=wrong("5/minute")),
+            "limit is '5/minute'",
+        ),
+        (lambda s: login_router(s.sessions.tokens, passwords, s.find_login, limit=wrong("")), "limit is ''"),
+        (lambda s: login_router(s.sessions.tokens, passwords, s.find_login, limit=wrong([5])), r"limit is \[5\]"),
+        (
+            lambda s: cookie_login_router(s.cookies, s.sessions, passwords, s.find_login, auth=s.auth),
+            "sessions is a TokenCookies: give the Sessions first",
+        ),
+        (
+            lambda s: cookie_login_router(s.sessions, TokenCookies(s.sessions), passwords, s.find_login, auth=s.auth),
+            "these cookies are not among auth's",
+        ),
+        (lambda s: Auth(reset_tokens(), s.load_user), "its tokens must open no route"),
+    ],
+)
+def test_what_is_joined_wrongly_is_told_at_start_up(make: Any, message: str, service: Service) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make(service)
+
+
+def wrong(value: object) -> Any:
+    return value
+
+
+def reset_tokens() -> TokenService:
+    return TokenService(Key.hmac(secrets.token_urlsafe(64)), issuer="i", audience="a", purpose="reset")

@@ -304,7 +304,7 @@ def test_leeway_forgives_clocks_that_differ_and_no_more() -> None:
 
 def test_the_client_learns_of_an_expiry_and_of_nothing_else() -> None:
     assert TokenError("expired").detail == "The token has expired."
-    assert TokenError("signature").detail == ""
+    assert TokenError("signature").detail == "The credentials are not valid"
 
 
 def test_the_cache_answers_until_the_token_expires_and_not_after() -> None:
@@ -364,7 +364,7 @@ def test_claims_cannot_be_changed_for_the_next_request() -> None:
         ({"audience": ["api"]}, "needs an issuer and an audience, a str each"),
         ({"purpose": "AT"}, "purpose is 'AT': use small letters"),
         ({"purpose": ""}, "purpose is '': use small letters"),
-        ({"ttl": timedelta(0)}, "choose 1 second to 24 hours; a longer log-in needs refresh tokens"),
+        ({"ttl": timedelta(0)}, "choose 1 second to 24 hours"),
         ({"ttl": timedelta(days=2)}, "choose 1 second to 24 hours"),
         ({"leeway": timedelta(seconds=-1)}, "choose 0 to 5 minutes"),
         ({"leeway": timedelta(minutes=6)}, "choose 0 to 5 minutes"),
@@ -379,7 +379,7 @@ def test_a_wrong_setting_is_told_at_start_up(options: dict[str, Any], message: s
 @pytest.mark.parametrize(
     ("issue", "message"),
     [
-        (lambda tokens: tokens.issue(""), "needs a subject"),
+        (lambda tokens: tokens.issue(""), "the subject is empty"),
         (lambda tokens: tokens.issue("7", scopes=["a b"]), "these are no scopes"),
         (lambda tokens: tokens.issue("7", scopes=['"']), "these are no scopes"),
         (lambda tokens: tokens.issue("7", claims={"exp": 1, "aud": 2}), "the service's own: aud, exp"),
@@ -432,3 +432,21 @@ def test_no_signed_json_makes_anything_but_claims_or_a_token_error(
             assert service().verify(token).subject
         except TokenError:
             continue
+
+
+@pytest.mark.parametrize("subject", [7, None, b"7"])
+def test_a_subject_that_is_no_string_is_refused_where_it_is_given(subject: Any) -> None:
+    with pytest.raises(ValueError, match=r"give the id of the user as a string, str\(user.id\)"):
+        service().issue(subject)
+
+
+@pytest.mark.parametrize("name", ["ttl", "leeway"])
+def test_a_number_is_no_duration(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"{name} is 900: give a timedelta, as in timedelta\(minutes=15\)"):
+        service(None, **{name: 900})
+
+
+def test_a_list_of_keys_is_told() -> None:
+    keys: Any = [KEY]
+    with pytest.raises(ConfigurationError, match=r"KeySet got a list: give keys one after the other"):
+        KeySet(keys)

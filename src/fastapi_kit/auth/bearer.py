@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from fastapi_kit.auth.claims import AccessClaims
 from fastapi_kit.auth.credentials import Credential, TokenVerifier
 from fastapi_kit.auth.errors import MalformedCredentialsError, TokenError
+from fastapi_kit.auth.tokens import TokenService
 from fastapi_kit.errors import ConfigurationError, Problem
 from fastapi_kit.errors.declaration import problems_of
 
@@ -83,6 +84,11 @@ def credentials_of(given: Credentials, token_url: str | None, scopes: Mapping[st
         if hasattr(one, "scheme_name"):
             credentials.append(cast(Credential, one))
         elif _is_verifier(one):
+            if isinstance(one, TokenService) and one.purpose != "at":
+                raise ConfigurationError(
+                    f"credentials has the TokenService for {one.purpose!r}: its tokens must open no route; verify them"
+                    " in the endpoint that they are for"
+                )
             credentials.append(BearerToken(one, token_url, scopes))
         else:
             raise ConfigurationError(

@@ -8,13 +8,13 @@ from pydantic import BaseModel
 
 from fastapi_kit.auth.attempts import AttemptLimit
 from fastapi_kit.auth.cookies import TokenCookies
-from fastapi_kit.auth.errors import CsrfError, InvalidGrantError, MissingCredentialsError
+from fastapi_kit.auth.errors import CsrfError, MalformedCredentialsError, MissingCredentialsError
 from fastapi_kit.auth.guards import Auth
 from fastapi_kit.auth.password_login import NO_STORE, Account, FindLogin, password_login
 from fastapi_kit.auth.passwords import PasswordHasher
 from fastapi_kit.auth.session_routes import Refresh, add_log_out_everywhere, begin, refreshing
 from fastapi_kit.auth.sessions import Sessions, TokenPair
-from fastapi_kit.errors import UnavailableError, raises
+from fastapi_kit.errors import ConfigurationError, UnavailableError, raises
 
 __all__ = ["CookieLoginResponse", "cookie_login_router"]
 
@@ -50,7 +50,13 @@ def cookie_login_router(
     the browser sends the cookie of the refresh token with this site's own requests alone (`SameSite=Strict`).
 
     Raises `CsrfError` (403) for what another origin sends, besides what `login_router` raises.
+
+    Raises `ConfigurationError` for cookies that `auth` does not read.
     """
+    if not isinstance(sessions, Sessions):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"sessions is a {type(sessions).__name__}: give the Sessions first, then the cookies")
+    if not any(one is cookies for one in auth.credentials):
+        raise ConfigurationError("these cookies are not among auth's: Auth([sessions, cookies], load_user)")
     router = APIRouter(prefix=prefix, tags=["auth"])
 
     def answer(pair: TokenPair, response: Response) -> CookieLoginResponse:
@@ -66,16 +72,16 @@ def cookie_login_router(
     async def from_here(request: Request) -> None:
         cookies.check_origin(request)
 
-    @router.post("/login", summary="Log in", dependencies=[Depends(from_here)])
-    @raises(InvalidGrantError, UnavailableError)
+    @router.post("/login", summary="Log in with cookies", dependencies=[Depends(from_here)])
+    @raises(UnavailableError)
     async def log_in(
         account: Annotated[Account, Depends(password_login(passwords, find_login, limit))], response: Response
     ) -> CookieLoginResponse:
         """Exchange a user name and a password for cookies."""
         return answer(await begin(sessions, account), response)
 
-    @router.post("/refresh", summary="Refresh the log-in", dependencies=[Depends(from_here)])
-    @raises(MissingCredentialsError)
+    @router.post("/refresh", summary="Refresh the cookies", dependencies=[Depends(from_here)])
+    @raises(MissingCredentialsError, MalformedCredentialsError)
     async def refresh(
         request: Request, exchange: Annotated[Refresh, Depends(refreshing(sessions, auth))], response: Response
     ) -> CookieLoginResponse:
@@ -85,8 +91,8 @@ def cookie_login_router(
             raise MissingCredentialsError(cookies.challenge)
         return answer(await exchange(refresh_token, None), response)
 
-    @router.post("/logout", summary="Log out", status_code=204, dependencies=[Depends(from_here)])
-    @raises(UnavailableError)
+    @router.post("/logout", summary="Log out with cookies", status_code=204, dependencies=[Depends(from_here)])
+    @raises(MalformedCredentialsError, UnavailableError)
     async def log_out(request: Request, response: Response) -> None:
         """End the log-in, and have the browser forget the cookies."""
         refresh_token = cookies.refresh_token(request)

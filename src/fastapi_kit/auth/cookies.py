@@ -1,6 +1,7 @@
 """Tokens in cookies, for browsers, and the defence against forged requests that this takes."""
 
 import hmac
+import logging
 from collections.abc import Awaitable, Iterable
 from typing import Literal
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from fastapi_kit.auth import base64url
 from fastapi_kit.auth.claims import AccessClaims
 from fastapi_kit.auth.credentials import TokenVerifier
-from fastapi_kit.auth.errors import CsrfError, TokenError
+from fastapi_kit.auth.errors import CsrfError, MalformedCredentialsError, TokenError
 from fastapi_kit.auth.sessions import TokenPair
 from fastapi_kit.auth.sessions._token import RefreshToken
 from fastapi_kit.auth.tokens import IssuedToken
@@ -21,6 +22,8 @@ from fastapi_kit.errors import ConfigurationError, Problem
 from fastapi_kit.errors.declaration import problems_of
 
 __all__ = ["TokenCookies"]
+
+_log = logging.getLogger("fastapi_kit.auth")
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
 _CSRF_HEADER = "x-csrf-token"
@@ -59,6 +62,8 @@ class TokenCookies:
         same_site: Literal["lax", "strict"] = "lax",
         insecure_http: bool = False,
     ) -> None:
+        if same_site not in ("lax", "strict") or not isinstance(insecure_http, bool):
+            raise ConfigurationError('same_site is "lax" or "strict", and insecure_http True or False')
         if isinstance(trusted_origins, str):
             raise ConfigurationError(f"trusted_origins is a string in place of a list: write [{trusted_origins!r}]")
         self._trusted = frozenset(_checked_origin(origin) for origin in trusted_origins)
@@ -68,11 +73,15 @@ class TokenCookies:
         self._secure = not insecure_http
         self._verifier = verifier
         self.model: SchemeModel = APIKey.model_validate({"in": APIKeyIn.cookie, "name": self._access})
-        self.problems: tuple[type[Problem], ...] = (TokenError, CsrfError, *problems_of(verifier.verify))
+        verifying = problems_of(verifier.verify)
+        self.problems: tuple[type[Problem], ...] = (MalformedCredentialsError, TokenError, CsrfError, *verifying)
 
     def find(self, connection: HTTPConnection) -> str | None:
-        """Return the access token of the cookie, `None` where there is none."""
-        return connection.cookies.get(self._access)
+        """Return the access token of the cookie, `None` where there is none.
+
+        Raises `MalformedCredentialsError` (400) for two of them.
+        """
+        return _cookie(connection, self._access)
 
     def verify(self, value: str, connection: HTTPConnection) -> AccessClaims | Awaitable[AccessClaims]:
         """Return what the token says, if the request is not forged.
@@ -84,7 +93,7 @@ class TokenCookies:
             sent = connection.headers.get(_CSRF_HEADER, "").encode("latin-1")
             accepted = csrf_token(value), csrf_token(value, self.refresh_token(connection))
             if True not in [hmac.compare_digest(sent, one.encode()) for one in accepted]:
-                raise CsrfError(f"Send the value of the cookie {self._csrf} in the header X-CSRF-Token.")
+                raise CsrfError(f"Send what the cookie {self._csrf} holds now in the header X-CSRF-Token.")
         return self._verifier.verify(value)
 
     def check_origin(self, connection: HTTPConnection) -> None:
@@ -97,14 +106,15 @@ class TokenCookies:
         is_websocket = connection.scope["type"] == "websocket"
         if not is_websocket and connection.scope["method"] in _SAFE_METHODS:
             return
-        origin = connection.headers.get("origin")
-        if origin is None:
-            # Browsers name the origin of every WebSocket and of every unsafe request to another origin.
-            is_ours = not is_websocket and connection.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-        else:
-            is_ours = _is_at(origin, connection.headers.get("host", "")) or origin.lower() in self._trusted
-        if not is_ours:
-            raise CsrfError("The request comes from another origin. Name it in TokenCookies(trusted_origins=[...]).")
+        origins, host = connection.headers.getlist("origin"), connection.headers.get("host", "")
+        if not all(_is_at(origin, host) or origin.lower() in self._trusted for origin in origins):
+            _log.info("A request to %r with cookies is from %r: not in trusted_origins", host, origins)
+            raise CsrfError("The request comes from an origin that may not use these cookies.")
+        # Browsers name the origin of every WebSocket and of every unsafe request to another origin.
+        if not origins and is_websocket:
+            raise CsrfError("A WebSocket that is opened with cookies has to name its origin, as browsers do.")
+        if not origins and connection.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            raise CsrfError("The request comes from another site.")
 
     def set(self, response: Response, tokens: TokenPair | IssuedToken) -> str:
         """Set the cookies of a log-in, and return what the client has to send in `X-CSRF-Token`.
@@ -127,8 +137,11 @@ class TokenCookies:
             response.delete_cookie(name, secure=self._secure, httponly=name != self._csrf)
 
     def refresh_token(self, connection: HTTPConnection) -> str | None:
-        """Return the refresh token of the cookie, `None` where there is none."""
-        return connection.cookies.get(self._refresh)
+        """Return the refresh token of the cookie, `None` where there is none.
+
+        Raises `MalformedCredentialsError` (400) for two of them.
+        """
+        return _cookie(connection, self._refresh)
 
     def _set(
         self,
@@ -150,6 +163,22 @@ class TokenCookies:
             httponly=not readable,
             samesite=same_site,
         )
+
+
+def _cookie(connection: HTTPConnection, name: str) -> str | None:
+    """Return a cookie whose name is exactly this.
+
+    Starlette strips more than spaces from a name, so that a cookie which is not protected by its prefix would pass for
+    one that is, and takes the last of two.
+    """
+    wanted = name.encode() + b"="
+    headers = [value for header, value in connection.scope["headers"] if header == b"cookie"]
+    pairs = [pair.strip(b" ") for value in headers for pair in value.split(b";")]
+    found = [pair[len(wanted) :] for pair in pairs if pair.startswith(wanted)]
+    if len(found) > 1:
+        raise MalformedCredentialsError(f"Send one cookie {name}.")
+    value: str | None = found[0].decode("latin-1") if found else None
+    return value
 
 
 def csrf_token(access_token: str, refresh_token: str | None = None) -> str:

@@ -27,6 +27,16 @@ _NO_STORE = {"Cache-Control": "`no-store`: nothing of this is to be kept (RFC 67
 _CHALLENGE = {"WWW-Authenticate": "How to authenticate, and what was wrong (RFC 6750, section 3)."}
 
 
+class _Refusal:
+    """What has a `reason` that the client is not told; logs show it."""
+
+    code: ClassVar[str]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.reason}"
+
+
 class MissingCredentialsError(Problem):
     """Answer 401: the request carries no credentials. The challenge is bare (RFC 6750, 3.1).
 
@@ -54,7 +64,7 @@ class MalformedCredentialsError(Problem):
         super().__init__(detail, headers={"WWW-Authenticate": 'Bearer error="invalid_request"'})
 
 
-class TokenError(Problem):
+class TokenError(_Refusal, Problem):
     """Answer 401: the token does not verify, has expired, or its user is gone (RFC 6750, 3.1).
 
     The only exception that verifying a token raises; other credentials get it when their user is gone. `reason` says in
@@ -130,7 +140,7 @@ class PasswordsBusyError(Problem):
         super().__init__("Try again in a few seconds.", headers={"Retry-After": "2"})
 
 
-class InvalidGrantError(Problem):
+class InvalidGrantError(_Refusal, Problem):
     """Answer 400: the refresh token is not good, or not any more (RFC 6749, 5.2). The user has to log in again.
 
     `reason` says in one word why, for logs and tests: "unknown", "expired", "ended" or "replayed". The client is
@@ -161,7 +171,7 @@ class InvalidScopeError(Problem):
         super().__init__(headers={"Cache-Control": "no-store"}, error="invalid_scope")
 
 
-class InvalidApiKeyError(Problem):
+class InvalidApiKeyError(_Refusal, Problem):
     """Answer 401: the API key is not known, was revoked or has expired.
 
     `reason` says in one word why, for logs and tests: "form", "checksum", "unknown", "secret", "revoked" or "expired".

@@ -13,7 +13,7 @@ from fastapi_kit.auth.errors import ForbiddenError, InsufficientScopeError
 from fastapi_kit.auth.injection import Injected
 from fastapi_kit.auth.principal import Authenticator, Principal, UserT
 from fastapi_kit.auth.rights import Permissions, Rights, checked_names
-from fastapi_kit.auth.scheme import Guarded, Scheme, check_scopes
+from fastapi_kit.auth.scheme import Guarded, Schemes, check_scopes
 from fastapi_kit.errors import ConfigurationError, Problem, raises
 
 __all__ = ["Auth"]
@@ -95,7 +95,7 @@ class Auth(Generic[UserT]):
         self._rights = Rights(roles, role_hierarchy or {}, permissions)
         self.credentials: tuple[Credential, ...] = credentials_of(credentials, token_url, scopes or {})
         """The ways in which a request can authenticate."""
-        self._scheme = Scheme(self.credentials[0])
+        self._schemes = Schemes(self.credentials)
         injected: Injected[UserT | None] = Injected(load_user, role="load_user", given="claims")
         self.authenticate: Authenticator[UserT] = Authenticator(self.credentials, injected, is_active, self._rights)
         """What all the others stand on: gives the `Principal`, or `None` without credentials. Override it in tests."""
@@ -169,7 +169,7 @@ class Auth(Generic[UserT]):
 
         # In OpenAPI a list of scopes means all of them, so any-of is not told there.
         asked: dict[str, Any] = (
-            {} if any_of else {"asked": Annotated[None, Security(self._scheme, scopes=sorted(wanted))]}
+            {} if any_of else {"asked": Annotated[None, Security(self._schemes, scopes=sorted(wanted))]}
         )
         return self._guard(has_scopes, InsufficientScopeError, **asked)
 

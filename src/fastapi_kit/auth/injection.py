@@ -4,14 +4,19 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Generic, TypeVar, cast, get_origin
 
+from fastapi import BackgroundTasks, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.params import Depends
+from fastapi.params import Body, Depends, Param
+from fastapi.security import SecurityScopes
+from starlette.requests import HTTPConnection
 
 from fastapi_kit.errors import ConfigurationError
 
 __all__ = ["Injected"]
 
 _ResultT = TypeVar("_ResultT")
+
+_GIVEN_BY_FASTAPI = (HTTPConnection, Response, BackgroundTasks, SecurityScopes)
 
 
 class Injected(Generic[_ResultT]):
@@ -21,7 +26,8 @@ class Injected(Generic[_ResultT]):
     it gets to `call`, or use the dependency `resolve`. A sync function runs in the thread pool, as a sync dependency
     would.
 
-    Raises `ConfigurationError` when the function takes no argument, or its annotations cannot be resolved.
+    Raises `ConfigurationError` when the function takes no argument, or its annotations cannot be resolved, and for a
+    further parameter that is no dependency.
     """
 
     def __init__(self, function: Callable[..., Awaitable[_ResultT] | _ResultT], role: str, given: str) -> None:
@@ -37,6 +43,11 @@ class Injected(Generic[_ResultT]):
             raise ConfigurationError(f"{role} takes the {given} first, then its dependencies: move {first.name!r} back")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(f"{role} must return its result, not yield it: put the clean-up in a dependency")
+        if undeclared := [parameter.name for parameter in rest if not _is_declared(parameter)]:
+            raise ConfigurationError(
+                f"{role} has the parameter {undeclared[0]!r}, which FastAPI would take from the query, so the client"
+                " could set it: make it a dependency, Annotated[..., Depends(...)], or say Query()"
+            )
         # By keyword: a dependency of ours may put parameters of its own before them.
         self.parameters: list[inspect.Parameter] = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in rest
@@ -64,6 +75,14 @@ class Injected(Generic[_ResultT]):
         if inspect.isgenerator(result) or inspect.isasyncgen(result):
             raise TypeError(f"{self._role} gave a generator in place of a result")
         return cast(_ResultT, result)
+
+
+def _is_declared(parameter: inspect.Parameter) -> bool:
+    """Tell whether it is said where a parameter comes from; FastAPI takes what is left from the query."""
+    metadata = getattr(parameter.annotation, "__metadata__", ())
+    if any(isinstance(said, Depends | Param | Body) for said in (*metadata, parameter.default)):
+        return True
+    return isinstance(parameter.annotation, type) and issubclass(parameter.annotation, _GIVEN_BY_FASTAPI)
 
 
 def _resolver(parameters: list[inspect.Parameter]) -> Callable[..., Awaitable[dict[str, Any]]]:

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from fastapi_kit.auth.checks import checked_duration
 from fastapi_kit.auth.keys import Key, KeySet
 from fastapi_kit.auth.tokens import TokenService
 from fastapi_kit.errors import ConfigurationError
@@ -39,8 +40,7 @@ def jwks_router(
 
     Raises `ConfigurationError` where there is no public key to publish, and for a `max_age` out of bounds.
     """
-    if not timedelta(0) <= max_age <= _MAX_AGE:
-        raise ConfigurationError(f"max_age is {max_age}: choose 0 to 24 hours; a longer one holds up a change of keys")
+    checked_duration("max_age", max_age, timedelta(0), _MAX_AGE)  # a longer one holds up a change of keys
     given = keys.keys if isinstance(keys, TokenService) else keys
     document = (KeySet(given) if isinstance(given, Key) else given).jwks()
     if not document["keys"]:

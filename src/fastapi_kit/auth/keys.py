@@ -214,6 +214,9 @@ class KeySet(VerificationKeys):
     """
 
     def __init__(self, active: Key, *older: Key) -> None:
+        given: tuple[object, ...] = (active, *older)
+        if wrong := [type(key).__name__ for key in given if not isinstance(key, Key)]:
+            raise ConfigurationError(f"KeySet got a {wrong[0]}: give keys one after the other, KeySet(new, old)")
         kids = [key.kid for key in (active, *older)]
         if older and (None in kids or len(set(kids)) < len(kids)):
             raise ConfigurationError(

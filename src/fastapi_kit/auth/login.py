@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Form, Response
 from pydantic import BaseModel
 
 from fastapi_kit.auth.attempts import AttemptLimit
-from fastapi_kit.auth.errors import InvalidGrantError
 from fastapi_kit.auth.guards import Auth
 from fastapi_kit.auth.password_login import NO_STORE, Account, FindLogin, password_login
 from fastapi_kit.auth.passwords import PasswordHasher
@@ -72,6 +71,8 @@ def login_router(
     router = APIRouter(prefix=prefix, tags=["auth"])
     check = password_login(passwords, find_login, limit)
     if isinstance(issuer, TokenService):
+        if issuer.purpose != "at":
+            raise ConfigurationError(f"this TokenService is for {issuer.purpose!r}: log-ins need one for access tokens")
 
         @router.post("/token", summary="Log in")
         async def log_in(account: Annotated[Account, Depends(check)], response: Response) -> TokenResponse:
@@ -82,6 +83,8 @@ def login_router(
                 access_token=issued.token, expires_in=issued.expires_in, scope=" ".join(sorted(issued.scopes))
             )
 
+    elif not isinstance(issuer, Sessions):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"the issuer is a {type(issuer).__name__}: give a TokenService, or Sessions")
     elif auth is None:
         raise ConfigurationError("Sessions need auth=Auth(...): it says at each refresh whether the user is active")
     else:
@@ -101,7 +104,7 @@ def _add_session_routes(router: APIRouter, sessions: Sessions, auth: Auth[Any], 
         )
 
     @router.post("/token", summary="Log in")
-    @raises(InvalidGrantError, UnavailableError)
+    @raises(UnavailableError)
     async def log_in(account: Annotated[Account, Depends(check)], response: Response) -> TokenPairResponse:
         """Exchange a user name and a password for an access token and a refresh token."""
         return answer(await begin(sessions, account), response)

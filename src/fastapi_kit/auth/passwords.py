@@ -106,7 +106,7 @@ class PasswordHasher:
         return self._dummy_hash
 
     async def _run(self, work: Callable[[], _ResultT]) -> _ResultT:
-        if self._free == 0:
+        if self._free <= 0:
             raise PasswordsBusyError
         self._free -= 1
         future = asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -1,5 +1,6 @@
 """Who is calling: one callable that all guards of an app depend on."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from inspect import Parameter, Signature
@@ -9,11 +10,13 @@ from starlette.requests import HTTPConnection
 
 from fastapi_kit.auth.claims import AccessClaims
 from fastapi_kit.auth.credentials import Credential
-from fastapi_kit.auth.errors import MalformedCredentialsError, TokenError
+from fastapi_kit.auth.errors import InvalidApiKeyError, MalformedCredentialsError, TokenError
 from fastapi_kit.auth.injection import Injected
 from fastapi_kit.auth.rights import Rights, UserT
 
 __all__ = ["Authenticator", "Principal", "UserT"]
+
+_log = logging.getLogger("fastapi_kit.auth")
 
 _CONNECTION = "fastapi_kit_connection"
 
@@ -73,10 +76,14 @@ class Authenticator(Generic[UserT]):
                 used, given = credential, value
         if used is None:
             return None
-        claims = used.verify(given, connection)
-        if not isinstance(claims, AccessClaims):
-            claims = await claims
-        return await self.principal_of(claims, resolved, used.challenge)
+        try:
+            claims = used.verify(given, connection)
+            if not isinstance(claims, AccessClaims):
+                claims = await claims
+            return await self.principal_of(claims, resolved, used.challenge)
+        except (TokenError, InvalidApiKeyError) as refusal:
+            _log.info("A caller was refused: %s", refusal)
+            raise
 
     async def principal_of(
         self, claims: AccessClaims, resolved: dict[str, Any], challenge: str = "Bearer"
@@ -87,6 +94,8 @@ class Authenticator(Generic[UserT]):
         `TypeError`: to take a coroutine for a yes would let everybody in.
         """
         user = await self.load_user.call(claims, resolved)
+        if isinstance(user, BaseException):
+            raise TypeError(f"load_user returned {type(user).__name__}: raise it, or return the user or None")
         if user is None or user is False:
             raise TokenError("unknown_user", challenge=challenge)
         if self._is_active is not None:

@@ -1,5 +1,6 @@
 """The roles and permissions of a user, and the names that guards ask for."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
@@ -18,7 +19,7 @@ _NONE: frozenset[str] = frozenset()
 class Rights(Generic[UserT]):
     """What an app says of its users' roles and permissions, made ready to be asked at each request.
 
-    Raises `ConfigurationError` for a role that includes nothing or a string, and the like.
+    Raises `ConfigurationError` for a role that includes nothing or a string, and for async functions.
     """
 
     def __init__(
@@ -27,6 +28,9 @@ class Rights(Generic[UserT]):
         hierarchy: Mapping[str, Iterable[str]],
         permissions: Permissions[UserT] | None,
     ) -> None:
+        for name, function in (("roles", roles), ("permissions", permissions)):
+            if inspect.iscoroutinefunction(function):
+                raise ConfigurationError(f"{name} must be sync: load what it needs in load_user")
         self._roles = roles
         self._included = _closure(_sets(hierarchy, "role_hierarchy", "a role"))
         self._has_permissions = permissions is not None
@@ -38,7 +42,7 @@ class Rights(Generic[UserT]):
     def of(self, user: UserT) -> tuple[frozenset[str], frozenset[str]]:
         """Return the user's roles, with those that they include, and the permissions.
 
-        Raises `TypeError` if the app gave a string in place of a list: its letters would be roles.
+        Raises `TypeError` if the app gave a string in place of a list, whose letters would be roles, or a mapping.
         """
         own = _given(self._roles, user, "roles")
         roles = own.union(*(self._included.get(role, ()) for role in own))
@@ -76,9 +80,9 @@ def checked_names(names: Iterable[str], whose: str, what: str) -> frozenset[str]
 def _given(function: Callable[[UserT], Iterable[str]] | None, user: UserT, name: str) -> frozenset[str]:
     if function is None:
         return _NONE
-    names = function(user)
-    if isinstance(names, str):
-        raise TypeError(f"{name} must give a list: {name}=lambda user: [...]")
+    names: object = function(user)
+    if not isinstance(names, Iterable) or isinstance(names, str | Mapping):
+        raise TypeError(f"{name} gave a {type(names).__name__}: it must give a list, {name}=lambda user: [...]")
     return frozenset(names)
 
 

@@ -19,7 +19,7 @@ from fastapi_kit.auth.errors import (
 from fastapi_kit.auth.principal import Principal
 from fastapi_kit.errors import Problem, raises
 
-__all__ = ["Guarded", "Scheme", "check_scopes"]
+__all__ = ["Guarded", "Scheme", "Schemes", "check_scopes"]
 
 
 class Scheme(SecurityBase):
@@ -33,8 +33,8 @@ class Scheme(SecurityBase):
         """Do nothing."""
 
 
-class _Schemes:
-    """A dependency on further schemes: FastAPI documents each as another way to pass."""
+class Schemes:
+    """A dependency on schemes that does nothing: FastAPI documents each as one way to pass."""
 
     def __init__(self, credentials: Sequence[Credential]) -> None:
         self.__signature__: Signature = Signature(
@@ -76,7 +76,7 @@ class Guarded(SecurityBase):
         annotations = {
             "principal": Annotated[Any, Depends(authenticate)],
             "security_scopes": SecurityScopes,
-            **({"others": Annotated[None, Depends(_Schemes(others))]} if others else {}),
+            **({"others": Annotated[None, Depends(Schemes(others))]} if others else {}),
             **more,
         }
         self.__signature__: Signature = Signature(
@@ -95,11 +95,16 @@ class Guarded(SecurityBase):
         asked: None = None,
         **more: Any,
     ) -> Any:
-        """Return the result, `None` for an anonymous caller where one is welcome; `others` and `asked` document."""
+        """Return the result, `None` for an anonymous caller where one is welcome; `others` and `asked` document.
+
+        Raises `TypeError` for what is no `Principal`: a test may have put a user in its place.
+        """
         if principal is None:
             if self._is_optional and not security_scopes.scopes:
                 return None
             raise MissingCredentialsError(self._challenge)
+        if not isinstance(principal, Principal):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"authenticate gave a {type(principal).__name__}: give Principal(user, subject='1')")
         if security_scopes.scopes:
             check_scopes(principal, security_scopes.scopes)
         if self._check is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi_kit.auth import base64url
 from fastapi_kit.auth.cache import CacheInfo
+from fastapi_kit.auth.checks import checked_duration, checked_subject
 from fastapi_kit.auth.claims import AccessClaims, checked_scopes
 from fastapi_kit.auth.jws import MAX_TOKEN_BYTES
 from fastapi_kit.auth.keys import Key, KeySet
@@ -79,15 +80,14 @@ class TokenService:
             )
         if not _PURPOSE.fullmatch(purpose):
             raise ConfigurationError(f"purpose is {purpose!r}: use small letters, digits and hyphens, as in 'reset'")
-        if not _MIN_TTL <= ttl <= _MAX_TTL:
-            raise ConfigurationError(f"ttl is {ttl}: choose 1 second to 24 hours; a longer log-in needs refresh tokens")
-        if not timedelta(0) <= leeway <= _MAX_LEEWAY:
-            raise ConfigurationError(f"leeway is {leeway}: choose 0 to 5 minutes")
+        checked_duration("ttl", ttl, _MIN_TTL, _MAX_TTL)  # a longer log-in is one of `Sessions`
+        checked_duration("leeway", leeway, timedelta(0), _MAX_LEEWAY)
         if cache_size < 0:
             raise ConfigurationError(f"cache_size is {cache_size}: choose 0 for no cache, or the number of tokens")
         self._keys = KeySet(keys) if isinstance(keys, Key) else keys
         self.issuer = issuer
         self.ttl = ttl
+        self.purpose = purpose
         self._audience = audience
         self._client_id = client_id
         self._clock = clock
@@ -131,8 +131,7 @@ class TokenService:
         if not key.can_sign:
             raise ConfigurationError("the active key is public, it can only verify: give KeySet a private key first")
         allowed = checked_scopes(scopes)
-        if not subject:
-            raise ValueError("a token needs a subject: the id of the user as a string")
+        checked_subject(subject)
         if clash := _REGISTERED.intersection(claims or ()):
             raise ValueError(f"these claims are the service's own: {', '.join(sorted(clash))}")
         lifetime = self.ttl if ttl is None else ttl

@@ -41,7 +41,7 @@ class Problem(_ProblemFields):
     4.2.1), and the class's title stands as `detail` where none is given.
 
     It is a Starlette `HTTPException`: without `errors.install` an app still answers with
-    the right status and headers, in FastAPI's own body.
+    the right status, headers and detail, in FastAPI's own body.
 
     Raises `TypeError` when a subclass is declared with a code that is taken, a status that
     is no error, or an extension named like a standard member; and when raised with an
@@ -68,7 +68,7 @@ class Problem(_ProblemFields):
 
     def __init__(self, detail: str = "", *, headers: Mapping[str, str] | None = None, **extensions: Any) -> None:
         cls = type(self)
-        super().__init__(cls.status, detail, headers)
+        super().__init__(cls.status, detail or cls.title, headers)
         for name in self._extension_names:
             if name in extensions:
                 setattr(self, name, extensions.pop(name))

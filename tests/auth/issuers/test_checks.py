@@ -44,7 +44,7 @@ def build(issuer: Any = ISSUER, **settings: Any) -> OutsideIssuer:
         ({"token_types": [""]}, "token_types is .*: give names"),
         ({"token_types": ["a b"]}, "token_types has"),
         ({"token_types": ["application/"]}, "token_types has"),
-        ({"leeway": timedelta(minutes=6)}, "leeway is 0:06:00: choose 0:00:00 to 0:05:00"),
+        ({"leeway": timedelta(minutes=6)}, "leeway is 0:06:00: choose 0 to 5 minutes"),
         ({"leeway": timedelta(seconds=-1)}, "leeway is"),
         ({"ttl": timedelta(seconds=59)}, "ttl is"),
         ({"ttl": timedelta(days=2)}, "ttl is"),

@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from datetime import timedelta
 
 from fastapi_kit.auth.algorithms import ASYMMETRIC
 from fastapi_kit.auth.issuers.fetching import check_url
 from fastapi_kit.errors import ConfigurationError
 
-__all__ = ["UNTYPED", "algorithms_of", "audiences_of", "check_duration", "check_urls", "types_of"]
+__all__ = ["UNTYPED", "algorithms_of", "audiences_of", "check_urls", "types_of"]
 
 UNTYPED = ""
 """What stands for the `typ` of a token that has none."""
@@ -39,12 +38,6 @@ def types_of(given: Sequence[str], *, accept_untyped: bool) -> frozenset[str]:
         raise ConfigurationError(f"token_types has {wrong}: write them as in 'at+jwt' or 'JWT'")
     types = names | {f"application/{name}" for name in names}
     return frozenset(types | {UNTYPED} if accept_untyped else types)
-
-
-def check_duration(name: str, value: timedelta, least: timedelta, most: timedelta) -> None:
-    """Raise `ConfigurationError` for a time that is out of its bounds."""
-    if not least <= value <= most:
-        raise ConfigurationError(f"{name} is {value}: choose {least} to {most}")
 
 
 def check_urls(issuer: str, jwks_url: str | None, *, insecure_http: bool) -> None:

@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from fastapi_kit.auth.cache import CacheInfo
+from fastapi_kit.auth.checks import checked_duration
 from fastapi_kit.auth.claims import AccessClaims
 from fastapi_kit.auth.errors import TokenError
-from fastapi_kit.auth.issuers.checks import algorithms_of, audiences_of, check_duration, check_urls, types_of
+from fastapi_kit.auth.issuers.checks import algorithms_of, audiences_of, check_urls, types_of
 from fastapi_kit.auth.issuers.errors import IssuerUnavailableError
 from fastapi_kit.auth.issuers.fetching import FetchError, check_url, fetch_json
 from fastapi_kit.auth.issuers.refreshing import Refreshed
@@ -86,11 +87,11 @@ class OutsideIssuer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         check_urls(issuer, jwks_url, insecure_http=insecure_http)
-        check_duration("leeway", leeway, timedelta(0), timedelta(minutes=5))
-        check_duration("ttl", ttl, timedelta(minutes=1), timedelta(hours=24))
-        check_duration("max_stale", max_stale, ttl, timedelta(days=7))
-        check_duration("cooldown", cooldown, timedelta(seconds=1), timedelta(minutes=1))
-        check_duration("timeout", timeout, timedelta(milliseconds=100), timedelta(seconds=30))
+        checked_duration("leeway", leeway, timedelta(0), timedelta(minutes=5))
+        checked_duration("ttl", ttl, timedelta(minutes=1), timedelta(hours=24))
+        checked_duration("max_stale", max_stale, ttl, timedelta(days=7))
+        checked_duration("cooldown", cooldown, timedelta(seconds=1), timedelta(minutes=1))
+        checked_duration("timeout", timeout, timedelta(milliseconds=100), timedelta(seconds=30))
         if http_client is not None and not callable(http_client):
             raise ConfigurationError(
                 "http_client must make a client, since each event loop needs its own: lambda: httpx2.AsyncClient(...)"
