@@ -16,7 +16,7 @@ help: ## list the targets
 run: $(VENV)/run.stamp ## serve the quickstart on http://127.0.0.1:8000, or PORT=9000
 	@$(BIN)/python -m scripts.serve "$(PORT)"
 
-test: $(VENV)/test.stamp ## run the tests; those of a database server are skipped where none answers
+test: $(VENV)/test.stamp ## run the tests, for two minutes; those of a database server are skipped where none answers
 	$(PYTEST)
 
 check: lint types imports cover docs ## all that CI wants of a change: style, types, layers, coverage, docs
@@ -36,7 +36,7 @@ imports: $(VENV)/dev.stamp ## import-linter: who may import whom
 cover: $(VENV)/dev.stamp ## the tests with every branch of src covered
 	$(PYTEST) --cov --cov-report=term
 
-docs: $(VENV)/dev.stamp ## build the site into site/; a broken link or reference fails
+docs: $(VENV)/dev.stamp ## build the pages and the API reference into site/; a broken link or reference fails
 	$(BIN)/zensical build --clean --strict
 
 wheel: $(VENV)/dev.stamp ## build both archives and try them in an environment without extras
