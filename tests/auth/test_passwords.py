@@ -1,9 +1,12 @@
 """Hashing: argon2id for new ones, bcrypt for old ones, bounded, and no faster for those who have no account."""
 
 import asyncio
+import os
 import secrets
 import statistics
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import bcrypt
 import pytest
@@ -152,3 +155,26 @@ def test_the_handlers_refuse_what_passlib_would_do_with_older_ones() -> None:
         BcryptHandler.hash("x")
     with pytest.raises(NotImplementedError, match="use hash"):
         argon2id_handler(CHEAP).genhash("x", "y")
+
+
+def priority(executor: ThreadPoolExecutor) -> tuple[int, int]:
+    """Return niceness and scheduling policy of a thread of a pool."""
+    return executor.submit(lambda: (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0))).result()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system has priorities of threads")
+async def test_hashing_leaves_the_cores_to_the_event_loop() -> None:
+    loop = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
+    hashing = priority(PasswordHasher(CHEAP)._executor)
+    assert hashing == (max(15, loop[0]), os.SCHED_BATCH)
+    assert (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)) == loop
+
+
+async def test_where_threads_have_no_priority_hashing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    assert PasswordHasher(CHEAP)._executor.submit(lambda: "hashed").result() == "hashed"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert PasswordHasher(CHEAP)._executor.submit(lambda: "hashed").result() == "hashed"

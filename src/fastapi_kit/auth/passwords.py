@@ -1,10 +1,13 @@
 """Hashing passwords: argon2id, off the event loop, bounded."""
 
 import asyncio
+import os
 import secrets
+import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -30,6 +33,9 @@ __all__ = ["OWASP", "RFC_9106_LOW_MEMORY", "Argon2Profile", "PasswordCheck", "Pa
 
 _ResultT = TypeVar("_ResultT")
 
+_MAX_WORKERS = 4
+_NICENESS = 15  # about a thirtieth of the loop's share for each lane, so log-ins go on in a machine that is busy
+
 
 @dataclass(frozen=True, slots=True)
 class PasswordCheck:
@@ -44,8 +50,9 @@ class PasswordHasher:
 
     New hashes are argon2id by `profile` (RFC 9106); bcrypt hashes are verified and replaced at the next log-in. One
     hash takes some 30 to 140 ms and the profile's memory, so `workers` threads of its own do it: no more hashes run at
-    once (4 by default, so 256 MiB with the default profile), and the event loop goes on. Up to `max_waiting` more wait;
-    then `PasswordsBusyError` (503 with Retry-After). A password of more than `max_length` characters is never hashed.
+    once (one for each core, 4 at the most, so 256 MiB with the default profile), and the event loop goes on. On Linux
+    they leave the cores to it where both want them. Up to `max_waiting` more wait; then `PasswordsBusyError` (503 with
+    Retry-After). A password of more than `max_length` characters is never hashed.
 
     Raises `ConfigurationError` for figures below 1.
     """
@@ -54,14 +61,15 @@ class PasswordHasher:
         self,
         profile: Argon2Profile = RFC_9106_LOW_MEMORY,
         *,
-        workers: int = 4,
+        workers: int | None = None,
         max_waiting: int = 100,
         max_length: int = 1024,
     ) -> None:
+        workers = min(_MAX_WORKERS, os.cpu_count() or 1) if workers is None else workers
         if min(workers, max_waiting, max_length) < 1:
             raise ConfigurationError("workers, max_waiting and max_length are numbers from 1 on")
         self._context = CryptContext(schemes=[argon2id_handler(profile), BcryptHandler], deprecated=["bcrypt"])
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="fastapi_kit-passwords")
+        self._executor = ThreadPoolExecutor(workers, "fastapi_kit-passwords", initializer=_go_behind_the_loop)
         self._free = workers + max_waiting
         self._max_length = max_length
         self._dummy_hash: str | None = None
@@ -116,6 +124,17 @@ class PasswordHasher:
 
     def _give_back(self, _: "asyncio.Future[_ResultT]") -> None:
         self._free += 1
+
+
+def _go_behind_the_loop() -> None:
+    """Have the scheduler prefer the event loop to this thread, and to the lanes of its hashes.
+
+    Only Linux has priorities of threads; elsewhere these calls would be about the whole process.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):  # forbidden in some sandboxes, and no reason not to hash
+            os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _reveal(password: str | SecretStr) -> str:
