@@ -1,40 +1,33 @@
 """Log-ins that last: pairs of access and refresh tokens, log-out and revocation (RFC 6749, 6; RFC 9700, 4.14)."""
 
 import json
-import logging
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from copy import copy
-from dataclasses import replace
 from datetime import timedelta
-from hmac import compare_digest
 from typing import Any
 
 from fastapi_kit.auth.checks import checked_duration, checked_subject
 from fastapi_kit.auth.claims import AccessClaims
-from fastapi_kit.auth.errors import InvalidGrantError, InvalidScopeError, TokenError
+from fastapi_kit.auth.errors import InvalidGrantError, TokenError
 from fastapi_kit.auth.sessions._token import RefreshToken, TokenPair
 from fastapi_kit.auth.sessions.checks import check_parts
-from fastapi_kit.auth.sessions.store import SessionRecord, SessionStore, unavailable
+from fastapi_kit.auth.sessions.rotation import MAX_SKEW_MS, Exchanged, Rotation
+from fastapi_kit.auth.sessions.store import SessionRecord, SessionStore
 from fastapi_kit.auth.tokens import TokenService
 from fastapi_kit.errors import UnavailableError, raises
 
 __all__ = ["Sessions", "TokenPair"]
 
 _MAX_ABSOLUTE = timedelta(days=3653)
-_MAX_GRACE = timedelta(seconds=60)
+_MAX_GRACE = timedelta(milliseconds=MAX_SKEW_MS)
 _MAX_SUBJECT = 255
 _SESSION_ID = re.compile(r"[0-9a-f]{32}")
-_ATTEMPTS = 3
 _MARGIN_MS = 60 * 60 * 1000  # more than a token's leeway and than clocks that differ
 _LONGEST_TOKEN_MS = 24 * 60 * 60 * 1000
 _YEAR_MS = 366 * _LONGEST_TOKEN_MS  # log-ins that began when `absolute` was set longer end by then
 _END_OF_TIME_MS = 253_402_300_799_000  # the year 9999, for a token that says more
-
-_log = logging.getLogger("fastapi_kit.auth")
 
 
 class Sessions:
@@ -85,7 +78,8 @@ class Sessions:
         checked_duration("grace", grace, timedelta(0), _MAX_GRACE)
         self.tokens = tokens
         self.store = store
-        self._idle_ms, self._absolute_ms, self._grace_ms = _ms(idle), _ms(absolute), _ms(grace)
+        self._idle_ms, self._absolute_ms = _ms(idle), _ms(absolute)
+        self._rotation = Rotation(_ms(idle), _ms(grace))
         self._clock = clock
 
     @property
@@ -162,61 +156,18 @@ class Sessions:
         presented = RefreshToken.parse(token)
         if presented is None:
             raise InvalidGrantError("unknown")
-        pair, successor = await self._exchange(presented, None if scopes is None else frozenset(scopes), now)
+        asked = None if scopes is None else frozenset(scopes)
+        exchanged = await self._rotation.exchange(self.store, presented, asked, now)
+        pair = self._pair(exchanged, now)
         if check is not None:
             try:
                 await check(self.tokens.verify(pair.access.token))
             except TokenError:
                 raise
             except Exception:
-                if successor is not None:
-                    await self._undo(presented, successor, now + pair.refresh_expires_in * 1000)
+                await self._rotation.undo(self.store, presented, exchanged)
                 raise
         return pair
-
-    async def _exchange(
-        self, presented: RefreshToken, asked: frozenset[str] | None, now: int
-    ) -> tuple[TokenPair, RefreshToken | None]:
-        """Return the pair after a token, and its refresh token if it was this call that made it the good one."""
-        nonce = secrets.token_hex(32)
-        for _ in range(_ATTEMPTS):
-            record = await self._living(presented.session_id, now)
-            if compare_digest(presented.secret_hash, record.secret_hash):
-                allowed = _narrowed(record, asked)
-                expires_at = min(now + self._idle_ms, record.ends_at)
-                successor = presented.successor(nonce)
-                if await self.store.rotate(
-                    record.id,
-                    presented=presented.secret_hash,
-                    successor=successor.secret_hash,
-                    nonce=nonce,
-                    now=now,
-                    expires_at=expires_at,
-                ):
-                    return self._pair(replace(record, expires_at=expires_at), successor, allowed, now), successor
-            elif self._is_retry(presented, record, now):
-                return self._pair(record, presented.successor(record.nonce), _narrowed(record, asked), now), None
-            else:
-                await self.store.end(record.id, now)
-                _log.warning(
-                    "A refresh token of the log-in %s of %r was used again: the log-in is ended",
-                    record.id,
-                    record.subject,
-                )
-                raise InvalidGrantError("replayed")
-        raise unavailable()  # the store answers with what was before the last change
-
-    async def _undo(self, presented: RefreshToken, successor: RefreshToken, expires_at: int) -> None:
-        """Make the token before good again; its successor, which nobody was told, is not even one for a retry."""
-        with suppress(UnavailableError):  # then the grace has to do
-            await self.store.rotate(
-                presented.session_id,
-                presented=successor.secret_hash,
-                successor=presented.secret_hash,
-                nonce=secrets.token_hex(32),
-                now=0,
-                expires_at=expires_at,
-            )
 
     @raises(UnavailableError)
     async def verify(self, token: str) -> AccessClaims:
@@ -293,26 +244,8 @@ class Sessions:
         """
         return await self.store.purge(self._now())
 
-    async def _living(self, session_id: str, now: int) -> SessionRecord:
-        found = await self.store.find(session_id)
-        if found is None:
-            raise InvalidGrantError("unknown")
-        record, epoch = found
-        if reason := record.why_ended(epoch, now):
-            raise InvalidGrantError(reason)
-        return record
-
-    def _is_retry(self, presented: RefreshToken, record: SessionRecord, now: int) -> bool:
-        # Another worker's clock may be ahead, and this request may have waited: rotated_at can be after now. But not
-        # by any amount, or a clock that was set back would prolong the grace.
-        since = now - record.rotated_at
-        return (
-            self._grace_ms > 0
-            and -_ms(_MAX_GRACE) <= since < self._grace_ms
-            and compare_digest(presented.secret_hash, record.previous_hash)
-        )
-
-    def _pair(self, record: SessionRecord, token: RefreshToken, scopes: frozenset[str], now: int) -> TokenPair:
+    def _pair(self, exchanged: Exchanged, now: int) -> TokenPair:
+        record, token, scopes, _ = exchanged
         left = timedelta(milliseconds=max(record.ends_at - now, 1000))  # an access token ends with its log-in
         access = self.tokens.issue(
             record.subject,
@@ -325,14 +258,6 @@ class Sessions:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
-
-
-def _narrowed(record: SessionRecord, asked: frozenset[str] | None) -> frozenset[str]:
-    if asked is None:
-        return record.scopes
-    if not asked <= record.scopes:
-        raise InvalidScopeError
-    return asked
 
 
 def _ms(span: timedelta) -> int:
