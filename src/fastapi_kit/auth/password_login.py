@@ -89,7 +89,6 @@ def password_login(
     if not isinstance(passwords, PasswordHasher):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(f"passwords is a {type(passwords).__name__}: give a PasswordHasher")
     injected: Injected[Login | None] = Injected(find_login, role="find_login", given="user name")
-
     refusals = [kind for one in limits for call in (one.begin, one.admits) for kind in problems_of(call)]
 
     @raises(InvalidCredentialsError, PasswordsBusyError, *dict.fromkeys(refusals))

@@ -19,10 +19,10 @@ from fastapi_kit.auth.errors import (
 from fastapi_kit.auth.principal import Principal
 from fastapi_kit.errors import Problem, raises
 
-__all__ = ["Guarded", "Scheme", "Schemes", "check_scopes"]
+__all__ = ["Guarded", "Schemes", "check_scopes"]
 
 
-class Scheme(SecurityBase):
+class _Scheme(SecurityBase):
     """One way to authenticate, for OpenAPI alone: reading the credentials is `Authenticator`'s."""
 
     def __init__(self, credential: Credential) -> None:
@@ -39,7 +39,7 @@ class Schemes:
     def __init__(self, credentials: Sequence[Credential]) -> None:
         self.__signature__: Signature = Signature(
             [
-                Parameter(f"scheme_{at}", Parameter.KEYWORD_ONLY, annotation=Annotated[None, Depends(Scheme(one))])
+                Parameter(f"scheme_{at}", Parameter.KEYWORD_ONLY, annotation=Annotated[None, Depends(_Scheme(one))])
                 for at, one in enumerate(credentials)
             ]
         )
