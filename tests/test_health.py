@@ -53,8 +53,8 @@ def test_a_failing_check_is_a_503_that_says_nothing_and_is_logged(caplog: pytest
 
 def test_slow_checks_run_at_once_and_are_cut_off() -> None:
     start = time.monotonic()
-    assert client(a=slow, b=slow, c=slow).get("/health/ready").status_code == 503
-    assert time.monotonic() - start < 0.2 * 3
+    assert client(**dict.fromkeys("abcdefghijklmnopqrst", slow)).get("/health/ready").status_code == 503
+    assert time.monotonic() - start < 2  # one after the other they take 4 s
 
 
 def test_a_time_out_of_nothing_is_told_at_start_up() -> None:

@@ -5,13 +5,22 @@ from fastapi_kit.errors.declaration import problems_of, raises
 from fastapi_kit.errors.installation import install
 from fastapi_kit.errors.problem import Problem, catalogue
 from fastapi_kit.errors.request_ids import request_id
-from fastapi_kit.errors.standard import BadRequestError, ConflictError, NotFoundError, UnavailableError
+from fastapi_kit.errors.standard import (
+    BadRequestError,
+    ConflictError,
+    NotFoundError,
+    PreconditionFailedError,
+    PreconditionRequiredError,
+    UnavailableError,
+)
 
 __all__ = [
     "BadRequestError",
     "ConfigurationError",
     "ConflictError",
     "NotFoundError",
+    "PreconditionFailedError",
+    "PreconditionRequiredError",
     "Problem",
     "UnavailableError",
     "catalogue",

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError, WebSocketRequestValidatio
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from fastapi_kit._responses import add_response_hooks
 from fastapi_kit.errors.boundary import Boundary
 from fastapi_kit.errors.configuration import ConfigurationError
 from fastapi_kit.errors.handlers import Handlers
@@ -63,6 +64,7 @@ def install(app: FastAPI, *, type_base: str | None = None, title_of: TitleOf | N
         return Boundary(build(), renderer)
 
     _assign(app, "build_middleware_stack", build_middleware_stack)
+    add_response_hooks(app)
 
 
 def _assign(app: FastAPI, method: str, replacement: Callable[..., Any]) -> None:

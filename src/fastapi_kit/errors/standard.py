@@ -9,6 +9,8 @@ __all__ = [
     "BadRequestError",
     "ConflictError",
     "NotFoundError",
+    "PreconditionFailedError",
+    "PreconditionRequiredError",
     "UnavailableError",
 ]
 
@@ -32,6 +34,20 @@ class ConflictError(Problem):
 
     code = "conflict"
     status = 409
+
+
+class PreconditionFailedError(Problem):
+    """Answer 412: the thing has changed since the client read it (RFC 9110, 15.5.13)."""
+
+    code = "precondition_failed"
+    status = 412
+
+
+class PreconditionRequiredError(Problem):
+    """Answer 428: the request must say, with `If-Match`, which version it is to change (RFC 6585, 3)."""
+
+    code = "precondition_required"
+    status = 428
 
 
 class UnavailableError(Problem):
