@@ -6,10 +6,11 @@ from typing import Annotated, assert_type
 from fastapi import FastAPI
 from fastapi.params import Depends
 from sqlalchemy import func, select
+from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from fastapi_kit.db import Database
+from fastapi_kit.db import Database, DatabaseOptions, PoolState, SyncDatabase
 from fastapi_kit.pagination import (
     NumberedPage,
     Page,
@@ -83,3 +84,29 @@ async def work() -> None:
     async with db.session() as session:
         assert_type(session, AsyncSession)
         assert_type(await session.get(Item, 1), Item | None)
+
+    async def name_of_first(session: AsyncSession) -> str:
+        return (await session.get_one(Item, 1)).name
+
+    assert_type(await db.run(name_of_first, isolation_level="SERIALIZABLE"), str)
+    assert_type(db.pool_states(), dict[str, PoolState])
+    await db.run(lambda session: 1)  # type: ignore[arg-type, return-value]
+    async with db.session(isolation_level="NONE"):  # type: ignore[arg-type]
+        pass
+
+
+options: DatabaseOptions = {"pool_size": 2, "statement_timeout_seconds": None}
+blocking = SyncDatabase("sqlite+pysqlite://", **options)
+assert_type(blocking.engine, Engine)
+Database("sqlite+aiosqlite://", pool_sise=2)  # type: ignore[call-arg]
+
+
+@app.get("/blocking")
+def in_a_thread(session: Annotated[Session, blocking.per_request]) -> int:
+    return assert_type(session.scalars(select(Item.id)).one(), int)
+
+
+def blocking_work() -> None:
+    with blocking.session(read_only=True) as session:
+        assert_type(session, Session)
+    assert_type(blocking.run(lambda session: session.get_one(Item, 1).name), str)

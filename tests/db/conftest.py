@@ -4,7 +4,10 @@ from pathlib import Path
 import pytest
 
 from fastapi_kit.db import Database
+from tests.db.servers import cluster, pgbouncer, standby
 from tests.db.support import on_postgres, on_sqlite
+
+__all__ = ["cluster", "database", "pgbouncer", "standby"]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

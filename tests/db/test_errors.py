@@ -1,13 +1,14 @@
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
-from fastapi_kit.db import Database, problem_for
+from fastapi_kit.db import Database, SyncDatabase, problem_for
 from fastapi_kit.errors import ConflictError, Problem, UnavailableError
 from tests.db.support import let_sqlite_stop, on_mariadb, on_postgres
 
@@ -68,6 +69,78 @@ async def test_mariadb_errors(driver: str, mariadb_url: str) -> None:
         assert status_of(await error_of(database, deadlock)) == 503
         lock_wait = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1205"
         assert status_of(await error_of(database, lock_wait)) == 503
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_the_time_outs_of_postgres_are_a_503(driver: str, postgres_url: str) -> None:
+    url = make_url(postgres_url).set(drivername=f"postgresql+{driver}")
+    database = Database(url, statement_timeout_seconds=0.1, idle_in_transaction_timeout_seconds=0.1)
+    error = await error_of(database, "SELECT pg_sleep(5)")
+    assert isinstance(error, DBAPIError)
+    assert (getattr(error.driver_exception, "sqlstate", None), status_of(error)) == ("57014", 503)
+    with pytest.raises(
+        UnavailableError
+    ):  # 25P03, which the server says before it closes, or the loss of the connection
+        async with database.session() as session:
+            await session.execute(text("SELECT 1"))
+            await asyncio.sleep(0.3)
+    await database.ping()
+    await database.dispose()
+
+
+@pytest.mark.parametrize("driver", ["asyncmy", "aiomysql"])
+async def test_the_time_out_of_a_statement_of_mariadb_is_a_503(driver: str, mariadb_url: str) -> None:
+    url = make_url(mariadb_url).set(drivername=f"mariadb+{driver}")
+    database = Database(url, statement_timeout_seconds=0.1)
+    error = await error_of(database, "SELECT SLEEP(5) FROM (SELECT 1) AS one")
+    assert isinstance(error, DBAPIError)
+    assert (error.driver_exception.args[0], status_of(error)) == (1969, 503)
+    await database.dispose()
+
+
+def test_the_time_outs_are_a_503_for_def(postgres_url: str) -> None:
+    url = make_url(postgres_url).set(drivername="postgresql+psycopg")
+    database = SyncDatabase(url, statement_timeout_seconds=0.1)
+    with pytest.raises(UnavailableError) as late, database.session() as session:
+        session.execute(text("SELECT pg_sleep(5)"))
+    assert getattr(late.value.__cause__, "connection_invalidated", None) is False
+    database.dispose()
+
+
+async def test_a_connection_that_asyncpg_lost_track_of_is_a_503_and_is_not_used_again(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    broken: Any = database.engine.dialect.loaded_dbapi
+    async with database.session() as session:
+        backend = await session.scalar(text("SELECT pg_backend_pid()"))
+
+    def fail(*_: Any) -> None:  # as between the farewell of a server and the end of the connection
+        raise broken.InternalClientError("cannot switch to state 12; another operation (2) is in progress", Exception())
+
+    event.listen(database.engine.sync_engine, "do_execute", fail, once=True)
+    with pytest.raises(UnavailableError):
+        async with database.session() as session:
+            await session.execute(text("SELECT 1"))
+    async with database.session() as session:
+        assert await session.scalar(text("SELECT pg_backend_pid()")) != backend
+    await database.dispose()
+
+
+async def test_a_table_that_is_altered_meanwhile_is_a_503_of_asyncpg_once(postgres_url: str) -> None:
+    database = Database(make_url(postgres_url).set(drivername="postgresql+asyncpg"), pool_size=1, max_overflow=0)
+    table = f"kit_altered_{uuid4().hex[:8]}"
+
+    async def execute(statement: str) -> None:
+        async with database.session() as session:
+            await session.execute(text(statement.format(table)))
+
+    await execute("CREATE TABLE {} (n integer)")
+    await execute("SELECT * FROM {}")
+    await execute("ALTER TABLE {} ALTER n TYPE varchar")
+    with pytest.raises(UnavailableError):
+        await execute("SELECT * FROM {}")
+    await execute("SELECT * FROM {}")
+    await execute("DROP TABLE {}")
+    await database.dispose()
 
 
 async def test_a_deadlock_in_postgres_is_a_503(postgres_url: str) -> None:
