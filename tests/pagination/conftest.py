@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from tests.pagination.kinds import KindsBase, loans, shop
 from tests.pagination.support import Base, rows
 
 
@@ -65,3 +66,39 @@ def sent(engine: AsyncEngine) -> Iterator[list[str]]:
     event.listen(engine.sync_engine, "before_cursor_execute", note)
     yield statements
     event.remove(engine.sync_engine, "before_cursor_execute", note)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "asyncpg", "psycopg", "mariadb"])
+async def kinds(request: pytest.FixtureRequest) -> AsyncIterator[AsyncEngine]:
+    """An engine of each driver, with the tables of `kinds.py`: `Sample` is empty."""
+    if request.param == "sqlite":
+        async with _with_kinds("sqlite+aiosqlite://") as engine:
+            yield engine
+        return
+    server = request.getfixturevalue("mariadb_url" if request.param == "mariadb" else "postgres_url")
+    if request.param == "psycopg":
+        server = make_url(server).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    async with _own_database(server) as url, _with_kinds(url) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def _with_kinds(url: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.run_sync(KindsBase.metadata.create_all)
+    async with AsyncSession(engine) as session, session.begin():
+        session.add_all(shop())
+        await session.flush()
+        session.add_all(loans())
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@pytest.fixture
+async def kinds_session(kinds: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """A session on each driver; what it writes is rolled back."""
+    async with AsyncSession(kinds) as session:
+        yield session

@@ -3,7 +3,7 @@
 import importlib
 import sys
 from collections.abc import Iterator
-from typing import Annotated, assert_type
+from typing import Annotated, Any, assert_type
 
 import httpx2
 import pytest
@@ -34,16 +34,16 @@ from tests.pagination.support import Base, Item, ItemRead, Owner, rows
 @pytest.mark.parametrize(
     ("url", "ids", "rest"),
     [
-        ("/skip?limit=2", [1, 2], {"total": 23, "skip": 0, "limit": 2}),
-        ("/skip?skip=22", [23], {"total": 23, "skip": 22, "limit": 20}),
-        ("/skip?skip=23", [], {"total": 23, "skip": 23, "limit": 20}),
-        ("/page?size=2", [1, 2], {"total": 23, "page": 1, "size": 2, "pages": 12}),
-        ("/page?size=2&page=12", [23], {"total": 23, "page": 12, "size": 2, "pages": 12}),
-        ("/page?size=2&page=13", [], {"total": 23, "page": 13, "size": 2, "pages": 12}),
-        ("/page?size=23", list(range(1, 24)), {"total": 23, "page": 1, "size": 23, "pages": 1}),
+        ("/skip?limit=2", [1, 2], {"total": 23, "total_capped": False, "skip": 0, "limit": 2}),
+        ("/skip?skip=22", [23], {"total": 23, "total_capped": False, "skip": 22, "limit": 20}),
+        ("/skip?skip=23", [], {"total": 23, "total_capped": False, "skip": 23, "limit": 20}),
+        ("/page?size=2", [1, 2], {"total": 23, "total_capped": False, "page": 1, "size": 2, "pages": 12}),
+        ("/page?size=2&page=12", [23], {"total": 23, "total_capped": False, "page": 12, "size": 2, "pages": 12}),
+        ("/page?size=2&page=13", [], {"total": 23, "total_capped": False, "page": 13, "size": 2, "pages": 12}),
+        ("/page?size=23", list(range(1, 24)), {"total": 23, "total_capped": False, "page": 1, "size": 23, "pages": 1}),
     ],
 )
-async def test_pages_over_http(engine: AsyncEngine, url: str, ids: list[int], rest: dict[str, int]) -> None:
+async def test_pages_over_http(engine: AsyncEngine, url: str, ids: list[int], rest: dict[str, Any]) -> None:
     app = FastAPI()
 
     @app.get("/skip")
@@ -131,16 +131,18 @@ def test_sync_endpoint(sync_session: Session) -> None:
     assert TestClient(app).get("/owners?limit=1").json() == {
         "items": [{"id": 1, "name": "ada"}],
         "total": 3,
+        "total_capped": False,
         "skip": 0,
         "limit": 1,
     }
 
 
-def test_without_sqlalchemy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["sqlalchemy", "cryptography"])
+def test_without_a_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     for name in list(sys.modules):
-        if name.split(".")[0] == "sqlalchemy" or name.startswith("fastapi_kit.pagination"):
+        if name.split(".")[0] == package or name.startswith("fastapi_kit.pagination"):
             monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "sqlalchemy", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
 
-    with pytest.raises(ConfigurationError, match=r"pip install 'fastapi-service-kit\[db\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'fastapi-service-kit\[pagination\]'"):
         importlib.import_module("fastapi_kit.pagination")

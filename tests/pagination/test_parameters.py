@@ -138,7 +138,11 @@ async def test_parameters_are_read_without_the_thread_pool(path: str) -> None:
         ({"default": 0}, "default=0 must be between 1 and maximum=100"),
         ({"default": 101}, "default=101 must be between 1 and maximum=100"),
         ({"maximum": 0}, "maximum=0"),
-        ({"default": 2**63, "maximum": 2**63}, r"maximum below 2\*\*63"),
+        ({"maximum": 2**31 - 1}, r"maximum below 2\*\*31"),
+        ({"names": ("skip", "skip")}, "two different query parameters"),
+        ({"names": ("skip", "")}, "two different query parameters"),
+        ({"names": ("skip",)}, "two different query parameters"),
+        ({"names": "ab"}, "two different query parameters"),
         ({"max_skip": -1}, "max_skip=-1 must be between 0"),
         ({"max_skip": 2**63}, r"and 2\*\*63 - 1"),
     ],
@@ -156,6 +160,7 @@ def test_skip_limit_refuses_bounds_that_contradict(bounds: dict[str, Any], messa
         ({"max_size": 0}, "max_size=0"),
         ({"max_page": 0}, "max_page=0 must be 1 or more"),
         ({"max_page": 2**62}, r"max_page \* max_size below 2\*\*63"),
+        ({"names": ("page", "page")}, "two different query parameters"),
     ],
 )
 def test_page_number_refuses_bounds_that_contradict(bounds: dict[str, Any], message: str) -> None:
@@ -164,8 +169,13 @@ def test_page_number_refuses_bounds_that_contradict(bounds: dict[str, Any], mess
 
 
 def test_bounds_may_be_as_wide_as_a_database_takes() -> None:
-    skip_limit(max_skip=2**63 - 1)
+    skip_limit(max_skip=2**63 - 1, maximum=2**31 - 2)
     page_number(max_page=(2**63 - 1) // 100)
+
+
+def test_names_may_be_any_text() -> None:
+    skip_limit(names=("page[offset]", "page[limit]"))
+    page_number(names=("page[number]", "page[size]"))
 
 
 @pytest.mark.parametrize(("skip", "limit"), [(-1, 5), (0, 0)])
