@@ -173,8 +173,11 @@ class Genuine:
         return self
 
     def bearer(self, rng: random.Random) -> tuple[Scope, bytes]:
-        scheme = rng.choice([b"Bearer ", b"bearer ", b"Bearer  ", b"Bearer", b"Basic ", b"", b"Bearer\t"])
-        headers = [(b"authorization", scheme + mutated(rng, self.token))]
+        schemes = [b"Bearer ", b"bearer ", b"Bearer  ", b"Bearer", b"Basic ", b"", b"Bearer\t"]
+        sent = b"Bearer " + self.token
+        while sent.strip(b" \t") == b"Bearer " + self.token:
+            sent = rng.choice(schemes) + mutated(rng, self.token)  # a change may put the scheme that was left out
+        headers = [(b"authorization", sent)]
         if rng.random() < 0.1:
             headers.append((b"authorization", b"Bearer " + self.token))
         return request(rng.choice(["/me", "/ws"]), headers, rng.choice(["GET", "POST"])), b""

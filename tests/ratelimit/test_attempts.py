@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any, cast, get_args
+from unittest import mock
 
 import httpx2
 import pytest
@@ -143,13 +144,13 @@ async def test_spellings_that_a_database_may_take_for_one_share_a_count(spelling
 async def test_the_client_is_told_when_to_try_again() -> None:
     service = Service(Limiter().attempts("1/15 minutes", by="account"))
     errors.install(service.app)
-    await service.attempts("ada", ["wrong"])
+    await service.attempts("ravi", ["wrong"])
     transport = httpx2.ASGITransport(service.app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-        refused = await client.post("/login", data={"account": "ada", "password": "wrong"})
+        refused = await client.post("/login", data={"account": "ravi", "password": "wrong"})
     assert refused.json()["code"] == "rate_limited"
     assert 890 <= int(refused.headers["Retry-After"]) <= 900
-    assert "ada" not in refused.text
+    assert "ravi" not in refused.text
 
 
 async def test_slowapis_handler_answers_it_too() -> None:
@@ -171,10 +172,18 @@ async def test_a_limiter_that_is_off_counts_nothing() -> None:
     assert await service.attempts("ada", ["wrong"]) == [429]
 
 
+async def test_a_name_longer_than_any_is_counted_without_looking_at_each_mark(limiter: Limiter) -> None:
+    service = Service(limiter.attempts("1/hour", by="account"))
+    name = "\u0300\u0316" * 50_000
+    with mock.patch("unicodedata.normalize", side_effect=AssertionError("it takes the square of the length")):
+        assert await service.attempts(name, ["wrong", "wrong"]) == [200, 429]
+
+
 async def test_addresses_are_those_of_the_limiter() -> None:
     by_house = Service(Limiter(key=ClientIP(ipv6_prefix=48)).attempts("1/hour", by="address"))
     by_default = Service(Limiter(key=lambda: "tenant").attempts("1/hour", by="address"))
-    for service, last in [(by_house, 429), (by_default, 200)]:
+    named = Limiter(key=lambda: "tenant").attempts("1/hour", by="address", address=ClientIP(ipv6_prefix=48))
+    for service, last in [(by_house, 429), (by_default, 200), (Service(named), 429)]:
         assert await service.attempts("ada", ["wrong"], "2001:db8:1:1::1") == [200]
         assert await service.attempts("ada", ["wrong"], "2001:db8:1:2::1") == [last]
         assert await service.attempts("ada", ["wrong"], "2001:db8:2::1") == [200]

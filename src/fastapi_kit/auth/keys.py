@@ -20,13 +20,9 @@ from fastapi_kit.auth.algorithms import (
 from fastapi_kit.auth.material import PrivateKey, PublicKey, bytes_of, check_use, from_jwk, from_pem, to_jwk
 from fastapi_kit.auth.strict_json import parse_object
 from fastapi_kit.errors import ConfigurationError
+from fastapi_kit.errors.secrets import secret_bytes
 
 __all__ = ["Key", "KeySet", "VerificationKeys"]
-
-_MIN_DISTINCT_BYTES = 8
-
-_GUESSABLE = ("secret", "password", "changeme", "qwerty", "abcdefgh", "12345678", "09d25e094faa6ca2")
-"""What tutorials, templates and keyboards put into secrets; the last is in the FastAPI documentation."""
 
 
 class Key:
@@ -62,18 +58,9 @@ class Key:
         """
         if algorithm not in HMAC_BYTES:
             raise ConfigurationError(f"algorithm {algorithm!r} takes no secret: use one of {', '.join(HMAC_BYTES)}")
-        raw = _encoded(secret, setting)
-        remedy = 'make one with: python -c "import secrets; print(secrets.token_urlsafe(64))"'
-        if len(raw) < HMAC_BYTES[algorithm]:
-            needed = HMAC_BYTES[algorithm]
-            raise ConfigurationError(f"{setting} has {len(raw)} bytes, {algorithm} needs {needed}; {remedy}")
+        raw = secret_bytes(secret, setting, least=HMAC_BYTES[algorithm], user=algorithm)
         if is_key_file(raw):
             raise ConfigurationError(f"{setting} is a key file, not a secret: use Key.pem, or make a secret")
-        letters = raw.decode("latin-1").lower().replace("-", "").replace("_", "").replace(" ", "")
-        if any(word in letters for word in _GUESSABLE):
-            raise ConfigurationError(f"{setting} is like those of tutorials, which anybody can try; {remedy}")
-        if len(set(raw)) < _MIN_DISTINCT_BYTES:
-            raise ConfigurationError(f"{setting} repeats a few characters, so it can be guessed; {remedy}")
         return cls(algorithm, hmac_signature_of(raw, algorithm), kid=kid, can_sign=True, public=None)
 
     @classmethod
@@ -183,13 +170,6 @@ def _algorithm_of(jwk: Mapping[str, Any], given: str | None) -> str:
     if not isinstance(name, str) or name not in ALGORITHMS:
         raise ValueError(f"its alg, or algorithm=, must be one of {', '.join(sorted(ALGORITHMS))}")
     return name
-
-
-def _encoded(secret: object, setting: str) -> bytes:
-    try:
-        return secret if isinstance(secret, bytes) else str.encode(secret)  # type: ignore[arg-type]
-    except (TypeError, UnicodeEncodeError):
-        raise ConfigurationError(f"{setting} must be a str in UTF-8, or bytes, not {type(secret).__name__}") from None
 
 
 class VerificationKeys:

@@ -1,17 +1,18 @@
 """Limits on the guesses at a password, by account and by address."""
 
-import logging
-import time
 import unicodedata
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Literal, Protocol, get_args
 
 from starlette.requests import HTTPConnection
 
 from fastapi_kit.errors import ConfigurationError, UnavailableError, raises
-from fastapi_kit.ratelimit.counters import Counters
+from fastapi_kit.ratelimit.client_ip import ClientIP
+from fastapi_kit.ratelimit.counters import Counters, Standing
 from fastapi_kit.ratelimit.errors import RateLimitExceededError
-from fastapi_kit.ratelimit.keys import ClientIP, bounded
+from fastapi_kit.ratelimit.keys import bounded
+from fastapi_kit.ratelimit.ledger import Charge, ledger_of
 from fastapi_kit.ratelimit.rates import parse_rates, refusal
 
 __all__ = ["Attempts", "CountedBy"]
@@ -19,7 +20,8 @@ __all__ = ["Attempts", "CountedBy"]
 CountedBy = Literal["account_and_address", "account", "address"]
 """What attempts are counted by."""
 
-_log = logging.getLogger("fastapi_kit.ratelimit")
+
+_LONGEST_ACCOUNT = 320  # an address of mail (RFC 5321 section 4.5.3.1), and what `login_router` takes
 
 
 class _Switch(Protocol):
@@ -37,10 +39,10 @@ class Attempts:
     unknown names alike: one too many is a 429. And by the subject of the account that was found, since a database may
     take many names for one: one too many is answered as a wrong password is, or a 429 would tell which names exist.
 
-    Attempts are counted in fixed windows, whatever the strategy of the limiter, so around the edge of one up to twice
-    the rate can pass. What began in one window and succeeds in the next is given back in the next. By address alone,
-    log-ins to accounts of one's own that are under way at the edge so win as many guesses as they are, at most the
-    rate; by account they win none, since nobody else's log-in is given back to the account that was found.
+    An attempt is given back in the window in which it was counted, and in no later one. Attempts are counted by the
+    strategy of the limiter: by fixed windows up to twice the rate can pass around the edge of one.
+
+    While the storage fails no attempt passes (503), whatever the limiter's `on_failure`.
 
     Security: who counts by account lets anybody lock anybody out, by guessing wrong on purpose; who counts by address
     alone is open to a botnet. So count by several, the narrow one strictly and the others loosely:
@@ -65,7 +67,7 @@ class Attempts:
         switch: _Switch,
         *,
         counters: Counters,
-        prefix: tuple[str, ...],
+        prefix: str,
         rates: str,
         by: CountedBy,
         scope: str,
@@ -78,7 +80,7 @@ class Attempts:
         self._items = parse_rates(rates)
         self._switch = switch
         self._counters = counters
-        self._prefix = prefix
+        self._prefix = (prefix,) if prefix else ()
         self._by: CountedBy = by
         self._scope = scope
         self._address = address
@@ -92,10 +94,12 @@ class Attempts:
         """
         if not self._switch.enabled:
             return
-        verdict = await self._counters.take_attempt(self._items, self._by_name(connection, account))
-        if verdict.refused:
+        standings = await self._take(connection, "name", _folded(account) if self._by != "address" else "")
+        if standings is not None:
             connection.state.view_rate_limit = None  # slowapi's handler reads it, and fails without
-            raise refusal(self._items, verdict, time.time(), {}, key=self._address, scope=self._scope, cost=1)
+            error = refusal(self._items, standings, 1, {}, key=self._address, scope=self._scope)
+            await ledger_of(connection.scope).refuse(error)
+            raise error
 
     @raises(UnavailableError)
     async def admits(self, connection: HTTPConnection, subject: str, /) -> bool:
@@ -105,36 +109,37 @@ class Attempts:
         """
         if not self._switch.enabled or self._by == "address":
             return True
-        verdict = await self._counters.take_attempt(self._items, self._by_subject(connection, subject))
-        return not verdict.refused
+        return await self._take(connection, "subject", subject) is None
 
     async def succeeded(self, connection: HTTPConnection, account: str, subject: str, /) -> None:
         """Give back what `begin` and `admits` counted of this attempt.
 
         When the storage does not answer it stays counted, with a warning in the log of `fastapi_kit.ratelimit`.
         """
-        if not self._switch.enabled:
-            return
-        try:
-            await self._counters.give_back(self._items, self._by_name(connection, account))
-            if self._by != "address":
-                await self._counters.give_back(self._items, self._by_subject(connection, subject))
-        except Exception as exc:  # noqa: BLE001 (whatever it is, the password was right)
-            _log.warning("The attempt of a log-in that succeeded stays counted: %s", type(exc).__name__)
+        await ledger_of(connection.scope).give_back(self)
 
-    def _by_name(self, connection: HTTPConnection, account: str) -> tuple[str, ...]:
-        return self._bucket(connection, "name", _folded(account) if self._by != "address" else "")
-
-    def _by_subject(self, connection: HTTPConnection, subject: str) -> tuple[str, ...]:
-        return self._bucket(connection, "subject", subject)
-
-    def _bucket(self, connection: HTTPConnection, kind: str, who: str) -> tuple[str, ...]:
+    async def _take(self, connection: HTTPConnection, kind: str, who: str) -> Sequence[Standing] | None:
+        """Count one; return how the limits stand if they refuse it."""
         address = bounded(self._address.key_of(connection)) if self._by != "account" else ""
         digest = sha256(who.encode(errors="surrogatepass")).hexdigest()
-        return (*self._prefix, "attempts", self._by, kind, digest, address, self._scope)
+        bucket = (*self._prefix, "attempts", self._by, kind, digest, address, self._scope)
+        try:
+            standings, taken = await self._counters.take(self._items, bucket, 1)
+        except UnavailableError as exc:
+            await ledger_of(connection.scope).refuse(exc)
+            raise
+        if taken is None:
+            return standings
+        ledger_of(connection.scope).add(Charge(self, self._counters, taken))
+        return None
 
 
 def _folded(account: str) -> str:
-    """Return an account's name, alike for the spellings that differ in what is easily overlooked."""
+    """Return an account's name, alike for the spellings that differ in what is easily overlooked.
+
+    One that is longer than any account's stays as it is: the time for marks that combine grows with their square.
+    """
+    if len(account) > _LONGEST_ACCOUNT:
+        return account
     letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", account).casefold())
     return "".join(letter for letter in letters if unicodedata.category(letter)[0] not in "MCZ")

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from fastapi_kit.errors import ConfigurationError, needs_extra
-from fastapi_kit.ratelimit.counters import Verdict
+from fastapi_kit.ratelimit.counters import Standing
 from fastapi_kit.ratelimit.errors import RateLimitExceededError
-from fastapi_kit.ratelimit.fields import describe, seconds_until
+from fastapi_kit.ratelimit.fields import describe
 
 with needs_extra("ratelimit"):
     from limits import RateLimitItem, parse_many
@@ -15,6 +16,7 @@ with needs_extra("ratelimit"):
 
 __all__ = ["parse_rates", "refusal"]
 
+_MOST = 1_000_000_000
 _LONGEST_WINDOW_SECONDS = 366 * 24 * 3600
 _MULTIPLES = re.compile(r"(?:/|per)\s*([0-9]+)", re.IGNORECASE)
 
@@ -29,6 +31,8 @@ def parse_rates(rates: str) -> tuple[RateLimitItem, ...]:
         ) from exc
     if any(item.amount < 1 for item in items):
         raise ConfigurationError(f"{rates!r} lets nothing pass: allow 1 or more, or take the route away")
+    if any(item.amount > _MOST for item in items):
+        raise ConfigurationError(f"{rates!r} lets more than a billion pass: take the limit away")
     if 0 in map(int, _MULTIPLES.findall(rates)):  # `limits` would take it for 1
         raise ConfigurationError(f'{rates!r} has a window of no length: write for example "5/minute"')
     if any(item.get_expiry() > _LONGEST_WINDOW_SECONDS for item in items):
@@ -38,21 +42,22 @@ def parse_rates(rates: str) -> tuple[RateLimitItem, ...]:
 
 def refusal(
     items: Sequence[RateLimitItem],
-    verdict: Verdict,
-    now: float,
-    headers: Mapping[str, str],
+    standings: Sequence[Standing],
+    cost: int,
+    fields: Mapping[str, str],
     *,
     key: Callable[..., Any],
     scope: str | None,
-    cost: int,
 ) -> RateLimitExceededError:
-    """Return the 429 of a verdict that refuses; `now` in epoch seconds, as in its windows."""
-    last = max(verdict.refused, key=lambda at: verdict.windows[at].reset_time)
-    seconds = max(1, seconds_until(verdict.windows[last].reset_time, now))
+    """Return the 429 of limits of which one refuses, for the one that does so longest."""
+    item, standing = max(zip(items, standings, strict=True), key=lambda pair: pair[1].retry_seconds)
+    seconds = max(1, ceil(standing.retry_seconds))
     error = RateLimitExceededError(
-        f"The limit of {describe(items[last])} is used up; try again in {seconds} s.",
-        headers={"Retry-After": str(seconds), **headers},
+        f"The limit of {describe(item)} is used up; try again in {seconds} s."
+        if cost <= item.amount
+        else f"This request counts as {cost}, more than the limit of {describe(item)} ever lets pass.",
+        headers={"Retry-After": str(seconds), **fields},
         retry_after=seconds,
     )
-    error.limit = Limit(items[last], key, scope, False, None, None, None, cost, False)
+    error.limit = Limit(item, key, scope, False, None, None, None, cost, False)
     return error

@@ -210,7 +210,7 @@ async def test_a_locked_sqlite_is_told_with_what_to_do(tmp_path: Path, caplog: p
         await session.get(Note, 0)
         with pytest.raises(UnavailableError):
             await keys.create("ada")
-    (message,) = caplog.messages
+    (message,) = [record.message for record in caplog.records if record.name == "fastapi_kit.auth"]
     assert message == (
         "The database of the API keys does not answer: OperationalError (SQLite is locked: if the session of the same"
         " request holds the lock, make the call before that session executes anything)"

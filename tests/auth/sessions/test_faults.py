@@ -17,8 +17,8 @@ from fastapi_kit.auth.sessions.redis import RedisSessionStore
 from fastapi_kit.auth.sessions.sqlalchemy import SQLAlchemySessionStore
 from fastapi_kit.auth.sessions.store import SessionStore
 from fastapi_kit.errors import UnavailableError
-from tests.auth.sessions.proxy import Proxy
 from tests.auth.sessions.support import Clock, LoginSession, Revocation, delete_keys, postgres, refused, sessions_of
+from tests.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
 

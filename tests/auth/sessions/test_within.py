@@ -143,7 +143,7 @@ async def test_a_locked_sqlite_is_told_with_what_to_do(
         await session.get(Revocation, "")
         with pytest.raises(UnavailableError):
             await sessions.end_all("7")
-        (message,) = caplog.messages
+        (message,) = [record.message for record in caplog.records if record.name == "fastapi_kit.auth"]
         assert message == (
             "The database of the log-ins does not answer: OperationalError (SQLite is locked: if the session of the"
             " same request holds the lock, use store.within(session))"

@@ -45,7 +45,7 @@ with needs_extra("db"):
         select,
         update,
     )
-    from sqlalchemy.exc import DBAPIError, IntegrityError
+    from sqlalchemy.exc import IntegrityError
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 __all__ = ["RevocationMixin", "SQLAlchemySessionStore", "SessionMixin"]
@@ -251,9 +251,7 @@ async def _changed(connection: AsyncConnection, statement: Update | Delete) -> i
 
 def _is_overtaken(error: BaseException) -> bool:
     cause = sql_error(error)
-    if not isinstance(cause, DBAPIError):
-        return False
-    driver = cause.driver_exception
+    driver = getattr(cause, "driver_exception", None)  # None where the pool had no connection in time
     return isinstance(cause, IntegrityError) or not _OVERTAKEN.isdisjoint(
-        {getattr(driver, "sqlstate", None), *driver.args[:1]}
+        {getattr(driver, "sqlstate", None), *getattr(driver, "args", ())[:1]}
     )
