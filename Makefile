@@ -5,6 +5,9 @@ VENV ?= .venv
 PORT ?= 8000
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
+# What forks cannot do so in a worker of xdist, which would be forked with it.
+FORKING = tests/db/test_faults_processes.py
+PARALLEL = -n auto --dist loadfile --ignore=$(FORKING)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -16,8 +19,9 @@ help: ## list the targets
 run: $(VENV)/run.stamp ## serve the quickstart on http://127.0.0.1:8000, or PORT=9000
 	@$(BIN)/python -m scripts.serve "$(PORT)"
 
-test: $(VENV)/test.stamp ## run the tests, for two minutes; those of a database server are skipped where none answers
-	$(PYTEST)
+test: $(VENV)/test.stamp ## run the tests, for two or three minutes; those of a database server are skipped where none answers
+	$(PYTEST) $(PARALLEL)
+	$(PYTEST) $(FORKING)
 
 check: lint types imports cover docs ## all that CI wants of a change: style, types, layers, coverage, docs
 
@@ -34,7 +38,8 @@ imports: $(VENV)/dev.stamp ## import-linter: who may import whom
 	$(BIN)/lint-imports
 
 cover: $(VENV)/dev.stamp ## the tests with every branch of src covered
-	$(PYTEST) --cov --cov-report=term
+	$(PYTEST) $(PARALLEL) --cov --cov-fail-under=0 --cov-report=
+	$(PYTEST) $(FORKING) --cov --cov-append --cov-report=term
 
 docs: $(VENV)/dev.stamp ## build the pages and the API reference into site/; a broken link or reference fails
 	$(BIN)/zensical build --clean --strict
@@ -46,7 +51,8 @@ lowest: $(VENV)/dev.stamp ## the tests with the lowest versions that pyproject.t
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/lowest
 	$(BIN)/uv pip install --quiet --python $(VENV)/lowest --resolution lowest-direct \
 		--editable '.[all]' --group test
-	$(VENV)/lowest/bin/python -m pytest
+	$(VENV)/lowest/bin/python -m pytest $(PARALLEL)
+	$(VENV)/lowest/bin/python -m pytest $(FORKING)
 
 bench: $(VENV)/dev.stamp ## measure the kit against the same endpoints written by hand
 	$(BIN)/python -m benchmarks

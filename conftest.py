@@ -17,7 +17,8 @@ _FOLDER = "_sybil_folder"
 def _enter_folder(namespace: dict[str, Any]) -> None:
     folder = contextlib.ExitStack()
     folder.enter_context(contextlib.chdir(folder.enter_context(tempfile.TemporaryDirectory())))
-    folder.enter_context(mock.patch.dict(os.environ, SECRET_KEY=secrets.token_urlsafe(64)))
+    drawn = {name: secrets.token_urlsafe(64) for name in ("SECRET_KEY", "CURSOR_SECRET")}
+    folder.enter_context(mock.patch.dict(os.environ, drawn))
     namespace[_FOLDER] = folder
     namespace["__name__"] = "__main__"  # as in a script; Pydantic takes no object of a class from `builtins`
 

@@ -52,11 +52,12 @@ async def _block(app: ASGIApp, scenario: Scenario) -> float:
     """Return the seconds that one request took, on average over a block."""
     start = time.perf_counter()
     for _ in range(REQUESTS_IN_A_BLOCK):
-        await _request(app, scenario)
+        await request(app, scenario)
     return (time.perf_counter() - start) / REQUESTS_IN_A_BLOCK
 
 
-async def _request(app: ASGIApp, scenario: Scenario) -> None:
+async def request(app: ASGIApp, scenario: Scenario) -> None:
+    """Send one request, and raise if it is answered with another status than wanted."""
     path, _, query = scenario.path.partition("?")
     scope: Scope = {
         "type": "http",
