@@ -203,7 +203,7 @@ def test_why_a_caller_was_refused_is_logged_and_not_told(caplog: pytest.LogCaptu
     other = TokenService(Key.hmac(secrets.token_urlsafe(64)), issuer="i", audience="a").issue("1").token
     response = make_client().get("/me", headers={"Authorization": f"Bearer {other}"})
     assert response.json()["detail"] == "The credentials are not valid"
-    assert caplog.messages == ["A caller was refused: invalid_token: signature"]
+    assert caplog.messages == ["A caller was refused (signature), code invalid_token"]
 
 
 def test_scopes_are_asked_of_every_way_to_authenticate() -> None:

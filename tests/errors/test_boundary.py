@@ -3,17 +3,19 @@
 import gc
 import tracemalloc
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.testclient import TestClient
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_kit import errors
+from fastapi_kit.errors.exchange import ResponseCutError
 
 MEGABYTE = b"x" * 1_000_000
 
@@ -155,7 +157,7 @@ def test_a_streamed_page_has_the_request_id_and_is_cut_where_it_breaks() -> None
     response = client.get("/stream?status=500&media_type=text/html")
     assert (response.status_code, response.content) == (500, MEGABYTE)
     assert len(response.headers["x-request-id"]) == 32
-    with pytest.raises(RuntimeError, match="s3cret"):
+    with pytest.raises(ResponseCutError):
         client.get("/broken-page")
 
 
@@ -163,3 +165,67 @@ def test_a_page_that_a_crash_follows_is_not_sent() -> None:
     response = client.get("/page-and-crash")
     assert response.json()["code"] == "internal_server_error"
     assert "s3cret" not in response.text
+
+
+def test_an_error_in_plain_text_does_not_wait_for_its_background_task() -> None:
+    here = FastAPI()
+    errors.install(here)
+    done: list[str] = []
+
+    async def work() -> None:
+        done.append("worked")
+        raise RuntimeError("of the task")
+
+    @here.get("/later")
+    async def later() -> Response:
+        return PlainTextResponse("Not here.", 404, background=BackgroundTask(work))
+
+    answer = TestClient(here).get("/later")
+    assert (answer.status_code, answer.json()["detail"], done) == (404, "Not here.", ["worked"])
+
+
+def test_a_page_that_is_returned_for_ever_is_not_changed() -> None:
+    here = FastAPI()
+    errors.install(here)
+    page = HTMLResponse("<p>Out of order</p>", 500)
+    here.add_api_route("/page", lambda: page)
+    for number in ("1", "2"):
+        answer = TestClient(here).get("/page", headers={"X-Request-ID": number})
+        assert answer.headers.get_list("X-Request-ID") == [number]
+    assert page.headers.get("X-Request-ID") is None
+
+
+@pytest.mark.parametrize("value", ["\u2192", 5])
+def test_a_middleware_that_raises_what_cannot_be_sent_is_a_crash(value: Any, caplog: pytest.LogCaptureFixture) -> None:
+    class Refusing:
+        def __init__(self, app: ASGIApp) -> None: ...
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            raise HTTPException(403, headers={"X-A": value})
+
+    here = FastAPI()
+    errors.install(here)
+    here.add_middleware(Refusing)
+    answer = TestClient(here).get("/secret-path")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_server_error")
+    (record,) = [record for record in caplog.records if record.name == "fastapi_kit.errors"]
+    assert record.getMessage().startswith("GET unmatched failed, request id ")
+
+
+def test_a_translation_that_fails_leaves_the_error_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    here = FastAPI()
+    errors.install(here, title_of=lambda code, title, connection: connection.headers["x-language"])
+    answer = TestClient(here).get("/nowhere")
+    assert (answer.status_code, answer.json()["title"]) == (404, "Not Found")
+    assert "title_of failed" in caplog.text
+
+
+def test_a_detail_that_is_no_json_shows_no_object() -> None:
+    here = FastAPI()
+    errors.install(here)
+
+    @here.get("/object")
+    async def read() -> None:
+        raise HTTPException(400, {"a": object(), "b": 1})
+
+    assert TestClient(here).get("/object").json()["context"] == {"a": None, "b": 1}

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.testclient import TestClient
 
 from fastapi_kit import errors, ratelimit
-from fastapi_kit._responses import on_response
+from fastapi_kit._layers import on_response
 from fastapi_kit.errors import ConfigurationError, NotFoundError
 from fastapi_kit.ratelimit import Limiter
 

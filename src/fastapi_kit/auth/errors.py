@@ -34,7 +34,7 @@ class _Refusal:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.reason}"
+        return f"{self.code} ({self.reason})"  # with a colon, redaction would take the reason for a token
 
 
 class MissingCredentialsError(Problem):

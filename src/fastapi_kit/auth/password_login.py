@@ -94,11 +94,11 @@ def password_login(
     @raises(InvalidCredentialsError, PasswordsBusyError, *dict.fromkeys(refusals))
     async def log_in(
         connection: HTTPConnection,
-        username: Annotated[str, Form(max_length=320)],
-        password: Annotated[str, Form(json_schema_extra={"format": "password"})],
+        username: Annotated[str, Form(min_length=1, max_length=320)],
+        password: Annotated[str, Form(min_length=1, json_schema_extra={"format": "password"})],
         resolved: Annotated[dict[str, Any], Depends(injected.resolve)],
         scope: Annotated[str, Form(max_length=2048)] = "",
-        grant_type: Annotated[str | None, Form(pattern="^password$")] = None,
+        grant_type: Annotated[str, Form(pattern="^password$")] = "password",
     ) -> Account:
         for one in limits:
             await one.begin(connection, username)

@@ -82,7 +82,7 @@ class Authenticator(Generic[UserT]):
                 claims = await claims
             return await self.principal_of(claims, resolved, used.challenge)
         except (TokenError, InvalidApiKeyError) as refusal:
-            _log.info("A caller was refused: %s", refusal)
+            _log.info("A caller was refused (%s), code %s", refusal.reason, refusal.code)
             raise
 
     async def principal_of(

@@ -3,6 +3,8 @@
 from fastapi_kit.errors.configuration import ConfigurationError, needs_extra
 from fastapi_kit.errors.declaration import problems_of, raises
 from fastapi_kit.errors.installation import install
+from fastapi_kit.errors.markdown import catalogue_markdown
+from fastapi_kit.errors.pages import catalogue_router
 from fastapi_kit.errors.problem import Problem, catalogue
 from fastapi_kit.errors.request_ids import request_id
 from fastapi_kit.errors.standard import (
@@ -24,6 +26,8 @@ __all__ = [
     "Problem",
     "UnavailableError",
     "catalogue",
+    "catalogue_markdown",
+    "catalogue_router",
     "install",
     "needs_extra",
     "problems_of",

@@ -2,15 +2,17 @@
 
 import inspect
 import logging
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Sequence
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
-from starlette.exceptions import HTTPException
+from starlette.exceptions import HTTPException, WebSocketException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketState
 
+from fastapi_kit.errors.allow import with_all_methods
+from fastapi_kit.errors.groups import sole
 from fastapi_kit.errors.render import Renderer
 from fastapi_kit.errors.request_ids import request_id
 from fastapi_kit.errors.validation import describe
@@ -34,45 +36,43 @@ class Handlers:
             reason = getattr(exc, "code", str(exc.status_code))
             await connection.close(1011 if exc.status_code >= 500 else 1008, reason)
             return None
-        return self._renderer.render_exception(connection, exc)
+        return self._renderer.render_exception(connection, with_all_methods(connection, exc))
 
     async def validation(self, request: Request, exc: RequestValidationError) -> Response:
         """Answer 422 with a pointer for each error and no value that was sent."""
-        return self._renderer.render(
-            request,
-            422,
-            "validation_error",
-            title="The request is not valid",
-            extensions={"errors": describe(exc.errors(), exc.body)},
-        )
+        return self._invalid(request, exc.errors(), exc.body)
 
-    async def websocket_validation(self, websocket: WebSocket, exc: WebSocketRequestValidationError) -> None:
-        """Close with 1008; a reason has at most 123 bytes (RFC 6455, 5.5), so it names no field."""
-        await websocket.close(1008, f"validation_error: {len(exc.errors())} in the request")
+    async def websocket_validation(self, websocket: WebSocket, exc: WebSocketRequestValidationError) -> Response | None:
+        """Refuse the handshake with a 422 as of HTTP; one that a dependency has accepted is closed with 1008."""
+        if websocket.application_state is WebSocketState.CONNECTED:
+            await websocket.close(1008, "validation_error")
+            return None
+        return self._invalid(websocket, exc.errors(), None)
 
     async def group(self, connection: HTTPConnection, exc: ExceptionGroup[Exception]) -> Response | None:
         """Answer a group whose exceptions are all of one kind like the first of them; a mixed one is a crash.
 
         Of one kind are those of one class and, where they have one, one status.
         """
-        first, *others = _leaves(exc)
-        if all(_kind(other) == _kind(first) for other in others):
-            for kind in type(first).__mro__:
-                handler = connection.app.exception_handlers.get(kind)
-                if handler is not None and kind is not Exception:
-                    answer = handler(connection, first)
-                    response: Response | None = await answer if inspect.isawaitable(answer) else answer
-                    return response
+        first = sole(exc)
+        if first is None:
+            raise exc
+        for kind in type(first).__mro__:
+            handler = connection.app.exception_handlers.get(kind)
+            if handler is not None and kind is not Exception:
+                answer = handler(connection, first)
+                response: Response | None = await answer if inspect.isawaitable(answer) else answer
+                return response
+        if isinstance(first, WebSocketException) and isinstance(connection, WebSocket):  # as Starlette does
+            await connection.close(first.code, first.reason)
+            return None
         raise exc
 
-
-def _kind(exc: Exception) -> tuple[type[Exception], int | None]:
-    return type(exc), getattr(exc, "status_code", None)
-
-
-def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
-    for exc in group.exceptions:
-        if isinstance(exc, ExceptionGroup):
-            yield from _leaves(cast(ExceptionGroup[Exception], exc))
-        else:
-            yield exc
+    def _invalid(self, connection: HTTPConnection, found: Sequence[Any], body: Any) -> Response:
+        return self._renderer.render(
+            connection,
+            422,
+            "validation_error",
+            title="The request is not valid",
+            extensions={"errors": describe(found, body)},
+        )

@@ -4,21 +4,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import TypeAdapter
-from pydantic_core import to_jsonable_python
 
 from fastapi_kit._fastapi import Route, routes_of
 from fastapi_kit.errors.declaration import problems_of
+from fastapi_kit.errors.examples import example_of, extension_schemas, validation_example
 from fastapi_kit.errors.problem import Problem
 from fastapi_kit.errors.render import MEDIA_TYPE, Renderer
+from fastapi_kit.errors.standard import BadRequestError
 
 __all__ = ["document_problems"]
 
 _REF = "#/components/schemas/"
 _STOCK_SCHEMAS = ("HTTPValidationError", "ValidationError")
-
-_ID = "5f0c8e2a9b7d41c6a3e81d20f4b7690c"
-_VALIDATION_ERROR = {"detail": "Input should be greater than 0", "code": "greater_than", "pointer": "/items/0/quantity"}
 
 _PROBLEM: dict[str, Any] = {
     "title": "Problem",
@@ -58,7 +55,6 @@ _VALIDATION_PROBLEM: dict[str, Any] = {
         },
     },
 }
-_SAMPLES = {"string": "string", "integer": 0, "number": 0, "boolean": False, "array": []}
 
 
 def document_problems(app: FastAPI, renderer: Renderer) -> Callable[[], dict[str, Any]]:
@@ -90,10 +86,11 @@ class _Document:
         self._paths: dict[str, Any] = document["paths"]
         self._schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
         self._renderer = renderer
+        self._names: dict[type[Problem], str] = {}
 
     def add_problems(self, routes: Iterable[Route]) -> None:
         """Add the general ones to every operation, and to those of `routes` what they declare."""
-        self._schemas["Problem"] = _PROBLEM | {"examples": [self._example(Problem.status, Problem.code, Problem.title)]}
+        self._schemas["Problem"] = _PROBLEM | {"examples": [example_of(Problem, self._renderer)]}
         for operation in (operation for path in self._paths.values() for operation in path.values()):
             self._add_general(operation["responses"])
         for route in routes:
@@ -105,6 +102,8 @@ class _Document:
             for method in route.methods:
                 operation = self._paths.get(route.path, {}).get(method.lower())
                 if operation is not None:  # else it is not in the schema
+                    if "requestBody" in operation and any(kind.status == 400 for kind in kinds):
+                        kinds.setdefault(BadRequestError)  # the body that cannot be read is a 400 as well
                     self._add_declared(operation["responses"], kinds)
         for name in _STOCK_SCHEMAS:
             if f"'{_REF}{name}'" not in str(self._document):
@@ -113,7 +112,7 @@ class _Document:
     def _add_general(self, responses: dict[str, Any]) -> None:
         if "HTTPValidationError" in str(responses.get("422")):
             responses["422"] = self._response("The request is not valid", ["ValidationProblem"])
-            example = self._example(422, "validation_error", "The request is not valid", errors=[_VALIDATION_ERROR])
+            example = validation_example(self._renderer)
             self._schemas["ValidationProblem"] = _VALIDATION_PROBLEM | {"examples": [example]}
         responses.setdefault("default", self._response("Any other problem", ["Problem"]))
 
@@ -121,10 +120,8 @@ class _Document:
         by_status: dict[str, list[type[Problem]]] = {}
         for kind in kinds:
             by_status.setdefault(str(kind.status), []).append(kind)
-            if kind.__name__ not in self._schemas:
-                self._schemas[kind.__name__] = self._schema_of(kind)
         for status, same in by_status.items():
-            names = [kind.__name__ for kind in same]
+            names = [self._name_of(kind) for kind in same]
             if status == "422" and "ValidationProblem" in str(responses.get("422")):
                 names.insert(0, "ValidationProblem")
             added = self._response("; ".join(dict.fromkeys(kind.title for kind in same)), names)
@@ -136,26 +133,30 @@ class _Document:
             # What the application wrote about this status stays.
             responses[status] = added if status == "422" else {**added, **responses.get(status, {})}
 
+    def _name_of(self, kind: type[Problem]) -> str:
+        if kind not in self._names:
+            name = kind.__name__
+            if name in self._schemas:  # a model of that name, or a problem of another module
+                name += f"_{kind.code}"
+            self._names[kind] = name
+            self._schemas[name] = self._schema_of(kind)
+        return self._names[kind]
+
     def _schema_of(self, kind: type[Problem]) -> dict[str, Any]:
         properties: dict[str, Any] = {"code": {"const": kind.code}}
-        extensions: dict[str, Any] = {}
-        for name, annotation in kind.extension_types().items():
-            member = TypeAdapter(annotation).json_schema(mode="serialization", ref_template=_REF + "{model}")
+        extensions = extension_schemas(kind, _REF)
+        for name, member in extensions.items():
             self._schemas.update(member.pop("$defs", {}))
             properties[name] = member
-            extensions |= _sample(kind, name, member)
         return {
             "title": kind.title,
             "description": (kind.__doc__ or kind.title).strip().split("\n")[0],
             "allOf": [{"$ref": _REF + "Problem"}],
             "type": "object",
-            "required": ["code", *kind.extension_types()],
+            "required": ["code", *extensions],
             "properties": properties,
-            "examples": [self._example(kind.status, kind.code, kind.title, **extensions)],
+            "examples": [example_of(kind, self._renderer, extensions)],
         }
-
-    def _example(self, status: int, code: str, title: str, **extensions: Any) -> dict[str, Any]:
-        return {**self._renderer.members(status, code, title), "request_id": _ID, **extensions}
 
     def _response(self, description: str, names: Sequence[str]) -> dict[str, Any]:
         """Return a response of one of the named schemas; of several, each is shown by its example."""
@@ -165,12 +166,3 @@ class _Document:
             examples = [self._schemas[name]["examples"][0] for name in names]
             content["examples"] = {example["code"]: {"value": example} for example in examples}
         return {"description": description, "content": {MEDIA_TYPE: content}}
-
-
-def _sample(kind: type[Problem], name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Return an extension for an example: of its annotation, its default, or the plainest of its type; or none."""
-    if "examples" in schema:
-        return {name: schema["examples"][0]}
-    if hasattr(kind, name):
-        return {name: to_jsonable_python(getattr(kind, name), serialize_unknown=True)}
-    return {name: _SAMPLES[schema["type"]]} if schema.get("type") in _SAMPLES else {}

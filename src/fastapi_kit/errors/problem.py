@@ -3,12 +3,13 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform, get_origin, get_type_hints
 
 from starlette.exceptions import HTTPException
 
-__all__ = ["Problem", "catalogue", "phrase_of"]
+__all__ = ["Problem", "catalogue", "code_of", "phrase_of"]
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
     413: "Content Too Large",
@@ -110,6 +111,12 @@ class Problem(_ProblemFields):
 def phrase_of(status: int) -> str:
     """Return the registered phrase of a status; `"Error"` for one that is not registered."""
     return _PHRASES.get(status, "Error")
+
+
+@lru_cache
+def code_of(status: int) -> str:
+    """Return the code of a problem of which nothing is known but its status: `"not_found"`, for one."""
+    return phrase_of(status).lower().replace(" ", "_").replace("-", "_").replace("'", "")
 
 
 def _is_class_variable(hint: object) -> bool:

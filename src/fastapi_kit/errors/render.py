@@ -1,5 +1,6 @@
 """Writing problem details (RFC 9457) as responses."""
 
+import logging
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -9,10 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from fastapi_kit.errors.problem import Problem, phrase_of
-from fastapi_kit.errors.request_ids import accept_request_id
+from fastapi_kit.errors.problem import Problem, code_of, phrase_of
+from fastapi_kit.errors.request_ids import context_of
 
 __all__ = ["MEDIA_TYPE", "Renderer", "TitleOf"]
+
+_log = logging.getLogger("fastapi_kit.errors")
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -41,16 +44,28 @@ class Renderer:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """Return the response for one problem; `code` and `title` default to those of the status."""
-        phrase = phrase_of(status)
-        code = code or phrase.lower().replace(" ", "_").replace("-", "_").replace("'", "")
-        title = title or phrase
+        code = code or code_of(status)
+        title = title or phrase_of(status)
         if self._title_of is not None:
-            title = self._title_of(code, title, connection)
+            title = self._translated(self._title_of, code, title, connection)
         members = self.members(status, code, title, detail)
-        members["request_id"] = accept_request_id(connection.scope)
+        context = context_of(connection.scope)
+        if context.fields is None:
+            context.fields = {}
+        context.fields["problem"] = code  # for the log lines of the request
+        members["request_id"] = context.id
+        if extensions:
+            members |= extensions
         if headers:
             headers = {name: value for name, value in headers.items() if name.lower() not in _OF_THE_BODY}
-        return Response(_json(members | dict(extensions or {})), status, headers, MEDIA_TYPE)
+        return Response(_json(members), status, headers, MEDIA_TYPE)
+
+    def _translated(self, title_of: TitleOf, code: str, title: str, connection: HTTPConnection) -> str:
+        try:
+            return title_of(code, title, connection)
+        except Exception:  # noqa: BLE001  # the error that is to be answered comes first
+            _log.exception("title_of failed, request id %s", context_of(connection.scope).id)
+            return title
 
     def members(self, status: int, code: str, title: str, detail: str = "") -> dict[str, Any]:
         """Return the standard members of one problem."""
@@ -94,12 +109,16 @@ class Renderer:
         return self.render(connection, status, extensions=extensions, headers=exc.headers)
 
 
+def _nothing(_: object) -> None:
+    """Stand for what is no JSON: its repr is for nobody outside."""
+
+
 def _json(members: Mapping[str, Any]) -> bytes:
     try:
-        return to_json(members, inf_nan_mode="null", serialize_unknown=True)
+        return to_json(members, inf_nan_mode="null", fallback=_nothing)
     except (PydanticSerializationError, UnicodeEncodeError, ValueError):
         # A lone surrogate, echoed by somebody's detail or sent as a member's name, has no UTF-8; nor have some bytes.
-        return to_json(_encodable(members), inf_nan_mode="null", serialize_unknown=True)
+        return to_json(_encodable(members), inf_nan_mode="null", fallback=_nothing)
 
 
 def _encodable(value: Any) -> Any:

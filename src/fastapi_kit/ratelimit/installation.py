@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from fastapi_kit._responses import add_response_hooks
+from fastapi_kit._layers import add_response_hooks
 from fastapi_kit.errors import ConfigurationError
 
 __all__ = ["install"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
-from fastapi_kit._responses import on_response
+from fastapi_kit._layers import on_response
 from fastapi_kit.errors import Problem
 from fastapi_kit.ratelimit.counters import Counters, Standing, Taken
 from fastapi_kit.ratelimit.errors import RateLimitExceededError
