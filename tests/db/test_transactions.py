@@ -222,13 +222,20 @@ async def test_run_gives_up_after_its_retries_and_repeats_nothing_else(there: Be
         async with there.database.session() as other:
             await conflict(other)
 
+    async def conflict_in_a_task(session: AsyncSession) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(conflict_elsewhere(session))
+
     for unit_of_work, expected in ((conflict, 3), (conflict_elsewhere, 6)):
         with pytest.raises(UnavailableError):
             await there.database.run(unit_of_work, retries=2)
         assert attempts == expected
+    with pytest.raises(ExceptionGroup):
+        await there.database.run(conflict_in_a_task, retries=2)
+    assert attempts == 9
     with pytest.raises(ConflictError):
         await there.database.run(violate)
-    assert attempts == 7
+    assert attempts == 10
     await there.is_clean()
 
 

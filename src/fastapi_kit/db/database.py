@@ -193,7 +193,7 @@ class Database:
                 try:
                     async with self._unit_of_work(Mode.WRITE, isolation_level) as session:
                         return await unit_of_work(session)
-                except (Problem, SQLAlchemyError) as exc:
+                except (Problem, SQLAlchemyError, ExceptionGroup) as exc:
                     if not is_serialization_failure(exc):
                         raise
                 await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311

@@ -21,6 +21,7 @@ with needs_extra("db"):
 __all__ = ["Engines", "PoolState"]
 
 _log = logging.getLogger("fastapi_kit.db")
+_pools = logging.getLogger("fastapi_kit.db.pools")
 
 # What a forked child holds of its parent's. A driver that finds its connection no longer used closes it, and with that
 # ends the watch on its socket in the epoll object that parent and child share: the parent would wait for ever.
@@ -65,6 +66,8 @@ class Engines:
             self.replicas = create_engine(hosts, settings, is_async=is_async)
         connected: weakref.WeakSet[ConnectionPoolEntry] = weakref.WeakSet()
         self._connected = connected
+        if _pools.level == logging.NOTSET:  # as SQLAlchemy does with its own
+            _pools.setLevel(logging.WARNING)
         for engine in self.all().values():
             watch(engine, settings)
             event.listen(engine, "connect", lambda _, entry: connected.add(entry))

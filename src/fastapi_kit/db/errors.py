@@ -4,10 +4,12 @@ import logging
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import cast
 
 from starlette.requests import HTTPConnection
 
 from fastapi_kit.errors import ConflictError, PreconditionFailedError, Problem, UnavailableError, needs_extra
+from fastapi_kit.errors.groups import leaves_of
 
 with needs_extra("db"):
     from sqlalchemy.engine import ExceptionContext
@@ -61,13 +63,18 @@ def problem_for(exc: BaseException, *, if_match: bool = False) -> Problem | None
 def problems_raised(connection: HTTPConnection | None = None) -> Generator[None]:
     """Raise the problem of a database error in its place, where it has one; the error is its `__cause__`.
 
+    So too in the place of an `ExceptionGroup`, as task groups raise them, whose errors are all of one problem; its
+    first error is the `__cause__`. Any other group goes on as it is.
+
     `connection`: the request, if there is one.
     """
     try:
         yield
-    except SQLAlchemyError as exc:
+    except (SQLAlchemyError, ExceptionGroup) as raised:
         if_match = connection is not None and "if-match" in connection.headers
-        if (problem := problem_for(exc, if_match=if_match)) is None:
+        exc, *others = leaves_of(raised)
+        problem = problem_for(exc, if_match=if_match)
+        if problem is None or any(type(problem_for(other, if_match=if_match)) is not type(problem) for other in others):
             raise
         if isinstance(problem, UnavailableError):  # the client is told nothing of it
             cause = getattr(exc, "orig", None) or exc
@@ -75,7 +82,7 @@ def problems_raised(connection: HTTPConnection | None = None) -> Generator[None]
         raise problem from exc
 
 
-def _reason(exc: SQLAlchemyError) -> str:
+def _reason(exc: Exception) -> str:
     if is_serialization_failure(exc):
         return "the database undid a transaction because of another"
     cause = _driver_exception(exc) if isinstance(exc, DBAPIError) else None
@@ -87,9 +94,11 @@ def _reason(exc: SQLAlchemyError) -> str:
 def is_serialization_failure(exc: BaseException | None) -> bool:
     """Return whether the database undid a transaction because of another: the same again may well succeed.
 
-    `exc` may be a problem whose `__cause__` is the database's error. A lost connection is none of these, since the
-    transaction may have been committed.
+    `exc` may be a problem whose `__cause__` is the database's error, or a group of nothing but such. A lost connection
+    is none of these, since the transaction may have been committed.
     """
+    if isinstance(exc, ExceptionGroup):
+        return all(is_serialization_failure(leaf) for leaf in leaves_of(cast("ExceptionGroup[Exception]", exc)))
     if isinstance(exc, Problem):
         exc = exc.__cause__
     if not isinstance(exc, DBAPIError) or exc.connection_invalidated:

@@ -136,7 +136,7 @@ class SyncDatabase:
                 try:
                     with self._unit_of_work(Mode.WRITE, isolation_level) as session:
                         return unit_of_work(session)
-                except (Problem, SQLAlchemyError) as exc:
+                except (Problem, SQLAlchemyError, ExceptionGroup) as exc:
                     if not is_serialization_failure(exc):
                         raise
                 time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311
