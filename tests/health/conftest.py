@@ -1,0 +1,3 @@
+from tests.db.servers import cluster
+
+__all__ = ["cluster"]
