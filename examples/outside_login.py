@@ -85,7 +85,7 @@ app.add_middleware(  # keeps state, nonce and code verifier in the browser that 
 )
 
 
-@app.get("/login", response_class=RedirectResponse)
+@app.get("/login", status_code=302, response_class=RedirectResponse)
 @errors.raises(errors.UnavailableError)
 async def log_in(request: Request) -> Any:
     try:
@@ -94,7 +94,7 @@ async def log_in(request: Request) -> Any:
         raise errors.UnavailableError("The provider does not answer.") from None
 
 
-@app.get("/callback", response_class=RedirectResponse)
+@app.get("/callback", status_code=303, response_class=RedirectResponse)
 @errors.raises(SignInError, errors.UnavailableError)
 async def finish(request: Request) -> Response:
     try:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:  # a machine without Chromium need not have it
     from playwright.sync_api import Page
 
 SOURCE = Path(__file__).parents[2] / "examples" / "feed.py"
+CHECKED = """
+import feed
+from fastapi_kit.testing import Contract
+app = Contract(feed.app)  # a response that is not in the OpenAPI document is a crash in the log
+"""
 SEEDED = [f"Post {number}" for number in reversed(range(200))]
 
 
@@ -34,9 +39,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(folder: Path) -> Iterator[str]:
     """Where uvicorn serves the example, on a new database and without a secret; a crash in it fails the tests."""
     shutil.copy(SOURCE, folder)
+    (folder / "checked.py").write_text(CHECKED)
     log = folder / "uvicorn.log"
     environment = {name: value for name, value in os.environ.items() if name not in {"CURSOR_SECRET", "DATABASE_URL"}}
-    command = [sys.executable, "-m", "uvicorn", "feed:app", "--port", "0"]
+    command = [sys.executable, "-m", "uvicorn", "checked:app", "--port", "0"]
     with (
         log.open("wb") as output,
         subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT) as server,

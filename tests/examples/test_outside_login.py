@@ -27,6 +27,11 @@ from tests.auth.issuers.support import (
 )
 
 SOURCE = Path(__file__).parents[2] / "examples" / "outside_login.py"
+CHECKED = """
+import outside_login
+from fastapi_kit.testing import Contract
+app = Contract(outside_login.app)  # a response that is not in the OpenAPI document is a crash in the log
+"""
 SETTINGS = {
     "OIDC_ISSUER": "https://id.example",
     "OIDC_CLIENT_ID": CLIENT_ID,
@@ -55,23 +60,31 @@ async def provider(running_provider: AuthorizationServer) -> AuthorizationServer
 
 @pytest.fixture(scope="module")
 def shop(running_provider: AuthorizationServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of the example, which runs in a folder of its own."""
+    """The URL of the example, which runs in a folder of its own; a crash in it fails the tests."""
     folder, port = tmp_path_factory.mktemp("shop"), free_port()
+    log = folder / "uvicorn.log"
     shutil.copy(SOURCE, folder)
+    (folder / "checked.py").write_text(CHECKED)
     authority = running_provider.authority
     url = f"https://localhost:{port}"
     environment = os.environ | SETTINGS | {"OIDC_ISSUER": running_provider.url, "PUBLIC_URL": url}
-    command = [sys.executable, "-m", "uvicorn", "outside_login:app", "--port", str(port), "--log-level", "warning"]
-    with subprocess.Popen(
-        [*command, "--ssl-certfile", str(authority.certificate)],
-        cwd=folder,
-        env=environment | {"SSL_CERT_FILE": str(authority.root)},
-    ) as process:
+    command = [sys.executable, "-m", "uvicorn", "checked:app", "--port", str(port), "--log-level", "warning"]
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [*command, "--ssl-certfile", str(authority.certificate)],
+            cwd=folder,
+            env=environment | {"SSL_CERT_FILE": str(authority.root)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
         try:
             wait_for_port(port, process)
             yield url
         finally:
             process.kill()
+    assert "Traceback" not in log.read_text(), log.read_text()
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import pytest
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
+from fastapi_kit.testing import Contract
+
 SOURCE = Path(__file__).parents[2] / "examples" / "quickstart.py"
 PASSWORD = secrets.token_urlsafe(16)
 
@@ -34,8 +36,10 @@ def quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def client(quickstart: ModuleType) -> Iterator[TestClient]:
-    with TestClient(quickstart.app) as client:
+    contract = Contract(quickstart.app)  # each test checks each response against the OpenAPI document too
+    with TestClient(contract) as client:
         yield client
+    assert contract.errors == []
 
 
 def sign_in(client: TestClient, username: str = "ada") -> dict[str, str]:
