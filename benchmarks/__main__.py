@@ -1,10 +1,12 @@
 """Run all benchmarks: `make bench`, or `python -m benchmarks [SCENARIO | pages | limits ...]`."""
 
 import asyncio
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from benchmarks import (
     cancellations,
@@ -15,6 +17,7 @@ from benchmarks import (
     limit_outages,
     limits,
     logins,
+    middleware,
     network,
     pages,
     parameters,
@@ -106,6 +109,21 @@ async def run_cancellations() -> bool:
     return is_well
 
 
+async def run_middleware(nowhere: TextIO) -> None:
+    print(
+        f"\n{'layers and errors':<24}{'bare':>10}{'kit':>10}{'ratio':>8}{'aim':>7}   (medians; µs a request)",
+        flush=True,
+    )
+    for row in [*[row async for row in middleware.measure(nowhere)], middleware.measure_served()]:
+        wanted = "" if row.aim is None else f"{row.aim:.2f}"
+        added = f"   +{row.kit_us - row.bare_us:.0f} of {middleware.AIM_US:.0f}" if row.is_added_bounded else ""
+        verdict = "   above its aim" if row.is_above else ""
+        print(
+            f"{row.name:<24}{row.bare_us:>10.1f}{row.kit_us:>10.1f}{row.ratio:>8.2f}{wanted:>7}{added}{verdict}",
+            flush=True,
+        )
+
+
 async def run_limits() -> None:
     width = 34
     print(f"\n{'limit in memory':<{width}}{'by hand':>10}{'kit':>10}{'ratio':>8}{'aim':>7}   (medians; µs a request)")
@@ -180,6 +198,9 @@ if __name__ == "__main__":
     names = sys.argv[1:]
     if chosen := [scenario for scenario in SCENARIOS if not names or scenario.name in names]:
         asyncio.run(run_scenarios(chosen))
+    if not names or "middleware" in names:
+        with Path(os.devnull).open("w") as nowhere:
+            asyncio.run(run_middleware(nowhere))
     if not names or "sessions" in names:
         asyncio.run(run_sessions())
     if not names or "parameters" in names:

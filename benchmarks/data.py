@@ -86,6 +86,6 @@ SCENARIOS = (
     Scenario("page", "/page?skip=40&limit=20", aim=0.9),
     Scenario("create", "/items", aim=1.25, method="POST", status=201, body=b'{"name": "tea"}', headers=_JSON),
     Scenario("limited", "/limited", aim=1.25),
-    Scenario("404", "/nowhere", aim=1.25, status=404),
+    Scenario("404", "/nowhere", aim=1.2, status=404),
     Scenario("stack", "/stack?skip=40&limit=20", aim=0.9, headers=_BEARER),
 )
