@@ -11,7 +11,7 @@ PARALLEL = -n auto --dist loadfile --ignore=$(FORKING)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check lint types imports cover docs wheel lowest bench format clean
+.PHONY: help run test check lint types imports cover docs wheel lowest fuzz bench format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ lowest: $(VENV)/dev.stamp ## the tests with the lowest versions that pyproject.t
 		--editable '.[all]' --group test
 	$(VENV)/lowest/bin/python -m pytest $(PARALLEL)
 	$(VENV)/lowest/bin/python -m pytest $(FORKING)
+
+# In an environment of its own, since schemathesis brings a plug-in that pytest would load in all the tests.
+fuzz: ## ask the examples what nobody would: schemathesis, all checks, for two to four minutes
+	@$(MAKE) --no-print-directory VENV="$(VENV)/fuzz" $(VENV)/fuzz/fuzz.stamp
+	$(VENV)/fuzz/bin/python -m scripts.fuzz_examples
 
 bench: $(VENV)/dev.stamp ## measure the kit against the same endpoints written by hand
 	$(BIN)/python -m benchmarks

@@ -6,10 +6,27 @@ import tempfile
 from pathlib import Path
 
 UV = Path(sys.executable).with_name("uv")
-BLOCKS = {"auth": "auth", "db": "db", "pagination": "pagination", "ratelimit": "ratelimit"}
+BLOCKS = {
+    "auth": "auth",
+    "db": "db",
+    "pagination": "pagination",
+    "ratelimit": "ratelimit",
+    "settings": "settings",
+    "testing.contract": "testing",
+}
 OF_AUTH = {"auth.issuers": "oidc", "auth.sessions.sqlalchemy": "db", "auth.sessions.redis": "redis"}  # one more each
 
-IMPORTS = "import fastapi_kit, fastapi_kit.errors, fastapi_kit.schemas; print(fastapi_kit.__version__)"
+IMPORTS = """
+import fastapi_kit, fastapi_kit.errors, fastapi_kit.health, fastapi_kit.observability, fastapi_kit.schemas
+from fastapi_kit.observability import Telemetry
+try:
+    Telemetry("shop")
+except fastapi_kit.errors.ConfigurationError as error:
+    assert "pip install 'fastapi-service-kit[telemetry]'" in str(error), error
+else:
+    raise SystemExit("Telemetry was made without its extra")
+print(fastapi_kit.__version__)
+"""
 REFUSES = """
 import importlib, fastapi_kit.errors
 try:
@@ -99,6 +116,9 @@ def main() -> None:
         print(f"{wheel.name}: db.SyncDatabase runs with [db-sync], and db.Database is refused")
         run(install(wheel, "pagination"), "-Ic", PAGES)
         print(f"{wheel.name}: pages of a sync session are fetched with [pagination] alone")
+        made = "from fastapi_kit.observability import Telemetry; Telemetry('shop')"
+        run(install(wheel, "telemetry"), "-Ic", made)
+        print(f"{wheel.name}: Telemetry is made with [telemetry] alone")
         for extra in sorted(set(BLOCKS.values())):
             python = install(wheel, extra)
             for block in (block for block, needed in BLOCKS.items() if needed == extra):

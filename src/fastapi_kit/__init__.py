@@ -1,3 +1,3 @@
 """Composable building blocks for FastAPI services; import each one from its own module."""
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
