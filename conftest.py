@@ -1,11 +1,9 @@
 """Collect the examples in Markdown and in docstrings as tests, each file in an empty folder of its own."""
 
 import contextlib
-import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
@@ -13,6 +11,8 @@ import structlog
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
+
+from tests.logging_state import unchanged_logging
 
 _FOLDER = "_sybil_folder"
 
@@ -22,27 +22,14 @@ def _enter_folder(namespace: dict[str, Any]) -> None:
     folder.enter_context(contextlib.chdir(folder.enter_context(tempfile.TemporaryDirectory())))
     drawn = {name: secrets.token_urlsafe(64) for name in ("SECRET_KEY", "CURSOR_SECRET")}
     folder.enter_context(mock.patch.dict(os.environ, drawn))
-    folder.enter_context(_logging_of_its_own())
+    folder.callback(structlog.reset_defaults)
+    folder.enter_context(unchanged_logging())
     namespace[_FOLDER] = folder
     namespace["__name__"] = "__main__"  # as in a script; Pydantic takes no object of a class from `builtins`
 
 
 def _leave_folder(namespace: dict[str, Any]) -> None:
     namespace[_FOLDER].close()
-
-
-@contextlib.contextmanager
-def _logging_of_its_own() -> Iterator[None]:
-    """Undo what a page does to the logging of the process."""
-    names = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access", "gunicorn.error", "gunicorn.access")
-    loggers = [logging.getLogger(name) for name in ("", *names)]
-    known = [(each, each.level, each.propagate, each.handlers[:], each.filters[:]) for each in loggers]
-    yield
-    logging.captureWarnings(False)
-    for each, level, propagate, handlers, filters in known:
-        each.setLevel(level)
-        each.propagate, each.handlers[:], each.filters[:] = propagate, handlers, filters
-    structlog.reset_defaults()
 
 
 _markdown = Sybil(

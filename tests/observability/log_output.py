@@ -12,21 +12,17 @@ from typing import Any
 import pytest
 
 from fastapi_kit.observability import configure_logging
+from tests.logging_state import SERVERS, unchanged_logging
+
+__all__ = ["SECRET", "SERVERS", "Alone", "Output", "log", "restored_logging"]
 
 SECRET = "hunter2XQZ"
-SERVERS = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access", "gunicorn.error", "gunicorn.access")
 
 
 @contextmanager
 def restored_logging() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("", "shop", *SERVERS)]
-    before = [(one, one.handlers[:], one.filters[:], one.level, one.propagate) for one in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), unchanged_logging():
         yield
-        logging.captureWarnings(False)
-    for one, handlers, filters, level, propagate in before:
-        one.handlers[:], one.filters[:], one.propagate = handlers, filters, propagate
-        one.setLevel(level)
 
 
 class Output(io.StringIO):

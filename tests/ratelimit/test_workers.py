@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import uvicorn
 
+from fastapi_kit import _workers
 from fastapi_kit.ratelimit import workers
 
 WARNS = """
@@ -131,7 +132,8 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
 def worker(monkeypatch: pytest.MonkeyPatch, config: object) -> None:
     """Be a process that a server started."""
     process = SimpleNamespace(name="SpawnProcess-1", _kwargs={"config": config})
-    monkeypatch.setattr(workers, "current_process", lambda: process)
+    for module in (workers, _workers):
+        monkeypatch.setattr(module, "current_process", lambda: process)
     monkeypatch.setattr(workers, "parent_process", lambda: process)
 
 
@@ -158,7 +160,7 @@ def test_any_other_process_does_not_warn(
 
 def test_a_process_whose_settings_are_of_another_kind_is_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     worker(monkeypatch, SimpleNamespace(workers=["a", "b"]))
-    assert workers.number_of_workers() == 1
+    assert _workers.number_of_workers() == 1
 
 
 def test_while_a_worker_runs_the_script_of_its_parent_nothing_is_decided(
@@ -220,7 +222,7 @@ def test_gunicorn_is_asked_as_it_asks_itself(
         module = ModuleType("__config__")
         vars(module).update(settings)
         monkeypatch.setitem(sys.modules, "__config__", module)
-    assert workers.number_of_workers() == number
+    assert _workers.number_of_workers() == number
     workers.warn_of_several_workers()
     assert len(gunicorn.messages) == (number != 1)
     assert all("times its quota" in message for message in gunicorn.messages)

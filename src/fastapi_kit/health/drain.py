@@ -6,9 +6,10 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from multiprocessing import current_process
 from types import FrameType
 from typing import Any
+
+from fastapi_kit._workers import uvicorn_settings
 
 __all__ = ["Drain"]
 
@@ -65,8 +66,7 @@ class Drain:
         if threading.current_thread() is not threading.main_thread():
             _log.debug("SIGTERM is not held back: the app does not run in the main thread")
             return False
-        # uvicorn hands its settings to each process that it starts.
-        if getattr(getattr(current_process(), "_kwargs", {}).get("config"), "reload", False):
+        if getattr(uvicorn_settings(), "reload", False):
             _log.debug("SIGTERM is not held back: each reload would take the time of a drain")
             return False
         handler = signal.getsignal(signal.SIGTERM)

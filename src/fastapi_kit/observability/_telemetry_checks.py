@@ -1,10 +1,8 @@
 """Refusing at start-up what would not work, or would give a secret away."""
 
 import logging
-import os
 import re
 from collections.abc import Collection, Mapping
-from multiprocessing import current_process
 from urllib.parse import urlsplit
 
 from fastapi_kit.errors import ConfigurationError
@@ -15,7 +13,6 @@ __all__ = [
     "check_service",
     "endpoint_of",
     "headers_of",
-    "many_workers",
     "ratio_of",
 ]
 
@@ -112,12 +109,3 @@ def headers_of(headers: Mapping[str, str] | None, endpoint: str | None) -> dict[
                 "a line break at the end of a key that was read from a file is common: strip it"
             )
     return dict(headers or {})
-
-
-def many_workers() -> bool:
-    """Tell whether this process is, or may be, one of several workers of uvicorn or gunicorn."""
-    # uvicorn hands its settings to each process that it starts; a single worker runs in the first process, and has none
-    settings = getattr(current_process(), "_kwargs", {}).get("config")
-    of_gunicorn = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/")  # whose options are not asked for
-    stated = str(getattr(settings, "workers", os.environ.get("WEB_CONCURRENCY", "2" if of_gunicorn else "1")))
-    return stated.strip().isdecimal() and int(stated) > 1

@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import _logs, metrics, trace
 
+from fastapi_kit._workers import number_of_workers
 from fastapi_kit.errors import ConfigurationError, needs_extra
 from fastapi_kit.observability._telemetry_checks import (
     check_flush,
@@ -19,7 +20,6 @@ from fastapi_kit.observability._telemetry_checks import (
     check_service,
     endpoint_of,
     headers_of,
-    many_workers,
     ratio_of,
 )
 
@@ -176,7 +176,7 @@ class Telemetry:
     def _make_router(self, metrics_path: str) -> APIRouter:
         @asynccontextmanager
         async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-            if not self._pushes and many_workers():
+            if not self._pushes and number_of_workers() != 1:
                 _log.warning(
                     "Each worker of this server has its own metrics, and %s reads those of one of them, any at each "
                     "scrape. Push to a collector, Telemetry(otlp_endpoint=...), or run one worker in each container "
