@@ -231,7 +231,8 @@ async def test_run_gives_up_after_its_retries_and_repeats_nothing_else(there: Be
             await there.database.run(unit_of_work, retries=2)
         assert attempts == expected
     with pytest.raises(ExceptionGroup):
-        await there.database.run(conflict_in_a_task, retries=2)
+        # In a task of its own: a group of CPython 3.11.2 leaves the mark of a cancellation on the task that it ran in.
+        await asyncio.create_task(there.database.run(conflict_in_a_task, retries=2))
     assert attempts == 9
     with pytest.raises(ConflictError):
         await there.database.run(violate)

@@ -145,7 +145,11 @@ def test_a_logger_that_writes_to_the_console_by_itself_is_named(foreign: logging
 
 
 def test_a_logger_that_writes_elsewhere_is_not_named(foreign: logging.Logger) -> None:
-    foreign.handlers[:] = [logging.StreamHandler(io.StringIO()), logging.NullHandler()]
+    class Silent(logging.StreamHandler[Any]):
+        def emit(self, record: logging.LogRecord) -> None:  # as slowapi's
+            return
+
+    foreign.handlers[:] = [logging.StreamHandler(io.StringIO()), logging.NullHandler(), Silent(sys.stderr)]
     foreign.propagate = False
     logging.getLogger("uvicorn.error").addHandler(logging.StreamHandler(sys.stderr))
     stream = Output()

@@ -97,7 +97,8 @@ def _warn_of_consoles() -> None:
     for name in sorted(logging.root.manager.loggerDict):
         # A name that is only a part of others has no logger, and no handlers: `getLogger` would make one.
         handlers: list[logging.Handler] = getattr(logging.root.manager.loggerDict[name], "handlers", [])
-        if any(map(_writes_to_the_console, handlers)):
+        # slowapi has one on standard error whose `emit` does nothing.
+        if any(_writes_to_the_console(each) and type(each).emit is logging.StreamHandler.emit for each in handlers):
             _log.warning(
                 "The logger %r writes to the console by itself, past redaction: take its handler away and leave its "
                 "propagate True, then call configure_logging",
