@@ -6,7 +6,7 @@ import pytest
 
 from fastapi_kit.observability import Redactor
 
-SIZE = 250_000
+SIZE = 60_000
 PLAIN = ("The password token of it has no value here; see http://h/x of ann@b. " * (SIZE // 60))[:SIZE]
 
 TAIL = " PRIVATE KEY----- :// @ eyJ bearer basic token cookie $ [parameters: Key ( )=( input_value= ?code= ghp_"
