@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+import random
 import secrets
 import tempfile
 from typing import Any
 from unittest import mock
 
 import structlog
+from opentelemetry.exporter.otlp.common import http as otlp_http
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
@@ -15,6 +17,9 @@ from sybil.parsers.rest import DocTestParser
 from tests.logging_state import unchanged_logging
 
 _FOLDER = "_sybil_folder"
+
+# Its threads outlive the test that started them, and Hypothesis minds who else draws from the shared generator.
+setattr(otlp_http, "random", random.Random())  # noqa: B010, S311  # a module, for type checkers
 
 
 def _enter_folder(namespace: dict[str, Any]) -> None:
