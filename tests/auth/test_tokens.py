@@ -451,3 +451,7 @@ def test_a_list_of_keys_is_told() -> None:
     keys: Any = [KEY]
     with pytest.raises(ConfigurationError, match=r"KeySet got a list: give keys one after the other"):
         KeySet(keys)
+
+
+def test_a_refusal_names_its_reason_for_logs_where_redaction_leaves_it() -> None:
+    assert str(TokenError("signature")) == "invalid_token (signature)"

@@ -229,3 +229,34 @@ def test_a_detail_that_is_no_json_shows_no_object() -> None:
         raise HTTPException(400, {"a": object(), "b": 1})
 
     assert TestClient(here).get("/object").json()["context"] == {"a": None, "b": 1}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/text", "/streamed"])
+async def test_what_the_server_raises_goes_back_to_it(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    here = FastAPI()
+    errors.install(here)
+
+    @here.get("/text")
+    async def read() -> Response:
+        return PlainTextResponse("no", 404)
+
+    @here.get("/streamed")
+    async def stream() -> Response:
+        async def parts() -> AsyncIterator[str]:
+            yield "<p>"
+            yield "</p>"
+
+        return StreamingResponse(parts(), 500, media_type="text/html")
+
+    async def receive() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def send(_: Message) -> None:
+        raise ConnectionResetError
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+    with pytest.raises((ConnectionResetError, ExceptionGroup)):
+        await here(scope, receive, send)
+    assert not caplog.records

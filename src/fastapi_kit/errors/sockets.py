@@ -58,7 +58,7 @@ async def serve_socket(
             if message["type"] == "websocket.close":
                 await send({**message, "reason": _cut(message.get("reason"))})
                 is_closed = True
-            elif message["type"] == "websocket.send":
+            else:
                 await send(message)
 
         try:
