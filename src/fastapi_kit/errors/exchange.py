@@ -1,6 +1,7 @@
 """One request behind the boundary: what the app answers, and the problem that takes the place of what escaped it."""
 
 import logging
+from collections.abc import Awaitable
 
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -86,22 +87,22 @@ class Exchange:
             self._held = None
             _identify(held.start["headers"], self._context.header)
             self._started = True
-            try:
-                await self._send(held.start)
-            except Exception as exc:
-                self._refused = exc
-                raise
+            await self._refusable(self._send(held.start))
             await self._pass_on(message)
             return
         held.add(message)
         if not (held.may_be_of_a_crash or message.get("more_body", False)):
             # What the app goes on to do, a background task for one, is nothing the client waits for.
             self._held = None
-            try:
-                await self._answer(self._replacement(held))
-            except Exception as exc:
-                self._refused = exc
-                raise
+            await self._refusable(self._answer(self._replacement(held)))
+
+    async def _refusable(self, sending: Awaitable[None]) -> None:
+        """Send, and note what the server or the app around this one raises: it is not this app's to answer."""
+        try:
+            await sending
+        except Exception as exc:
+            self._refused = exc
+            raise
 
     async def _answer_in_the_end(self) -> None:
         held = self._held
